@@ -1,0 +1,1 @@
+"""What Kora talks about. Pure: no clock, no randomness, no I/O."""
