@@ -1,0 +1,211 @@
+"""The server-to-client stream: which part of the log to read next, and how to cut it into batches.
+
+Two kinds of clients, two streams with the same four calls: `next_read` (what to read), `plan` (what to send of it),
+`acknowledge` and `rewind_if_stalled`. A stream remembers positions, never operations: whatever was lost is read again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from msgspec import Struct
+
+from kora_daemon.model.delivery import DeliveryBatch, DeliveryEntry, Page
+from kora_daemon.protocol.messages import Acknowledgment
+
+RESEND_AFTER_MS = 2_000
+RESEND_AT_MOST_EVERY_MS = 60_000
+WINDOW_BYTES = 1 << 20
+"""Sent and not yet acknowledged; a stalled peer costs this much and no more."""
+WINDOW_BATCHES = 64
+
+
+class LogSpan(Struct, frozen=True, gc=False):
+    """Read the log in (after, upto]."""
+
+    after: int
+    upto: int
+
+
+class LogPositions(Struct, frozen=True, gc=False):
+    """Read the entries with these delivery sequences, in this order."""
+
+    sequences: Sequence[int]
+
+
+Read = LogSpan | LogPositions
+
+
+class ResendTimer:
+    """When to give up waiting for an acknowledgment: 2 s, doubling to 60 s while nothing moves."""
+
+    def __init__(self) -> None:
+        self.delay_ms = RESEND_AFTER_MS
+        self.due_ms: int | None = None
+
+    def arm(self, now_ms: int) -> None:
+        """Something was sent that wants an acknowledgment."""
+        if self.due_ms is None:
+            self.due_ms = now_ms + self.delay_ms
+
+    def progress(self, now_ms: int, *, waiting: bool) -> None:
+        """The client acknowledged something; `waiting` for more."""
+        self.delay_ms = RESEND_AFTER_MS
+        self.due_ms = now_ms + self.delay_ms if waiting else None
+
+    def expired(self, now_ms: int) -> bool:
+        """True once per stall: then the delay has doubled and the timer is off until `arm`."""
+        if self.due_ms is None or now_ms < self.due_ms:
+            return False
+        self.delay_ms = min(2 * self.delay_ms, RESEND_AT_MOST_EVERY_MS)
+        self.due_ms = None
+        return True
+
+
+class _Sent(Struct, frozen=True, gc=False):
+    maximum: int
+    size_bytes: int
+    completes: bool
+    """It is the final batch of the handshake's scan, which every client waits for."""
+
+
+class WatermarkStream:
+    """The delivery stream of wire.md section 5: batches chained base -> max.
+
+    `scanned` is how far the log was looked through, `watermark` what the client holds once it took all that was sent,
+    `acknowledged` what it said it holds. acknowledged <= watermark <= scanned.
+    """
+
+    def __init__(self, session: int, node_id: str, start: int, frontier: int, batch_size: int) -> None:
+        self._session = session
+        self._node_id = node_id
+        self._batch_size = batch_size
+        # A client that starts at 0 may have lost its store: it gets its own operations of before the handshake too.
+        self._own_upto = frontier if start == 0 else 0
+        self._target = frontier
+        self._settled = False
+        self.catching_up = True
+        self._index = 0
+        self.scanned = self.watermark = self.acknowledged = self._highest_sent = start
+        self._flight: deque[_Sent] = deque()
+        self._flight_bytes = 0
+        self._timer = ResendTimer()
+
+    @property
+    def resend_due_ms(self) -> int | None:
+        """When an overdue acknowledgment will count as lost; None while none is waited for."""
+        return self._timer.due_ms
+
+    def next_read(self, frontier: int) -> Read | None:
+        """What to read now; None when all is sent or the client has to acknowledge first."""
+        if self._flight_bytes >= WINDOW_BYTES or len(self._flight) >= WINDOW_BATCHES:
+            return None
+        if self.catching_up:
+            return LogSpan(self.scanned, max(self._target, self.scanned))
+        return LogSpan(self.scanned, frontier) if frontier > self.scanned else None
+
+    def plan(self, page: Page, now_ms: int, next_id: Callable[[], str]) -> list[DeliveryBatch]:
+        """The batches to send of a page that was read for `next_read`, which may end early."""
+        self.scanned = page.upto
+        completes = self.catching_up and page.upto >= self._target
+        batches = self._cut(page, next_id, completes=completes)
+        if self.catching_up:
+            self._index += len(batches)
+            self.catching_up = not completes
+        for batch in batches:
+            self._sent(batch, completes and batch.is_final, now_ms)
+        return batches
+
+    def _sent(self, batch: DeliveryBatch, completes: bool, now_ms: int) -> None:
+        self.watermark = batch.maximum
+        self._highest_sent = max(self._highest_sent, batch.maximum)
+        self._flight.append(_Sent(batch.maximum, batch.size_bytes, completes))
+        self._flight_bytes += batch.size_bytes
+        self._timer.arm(now_ms)
+
+    def _cut(self, page: Page, next_id: Callable[[], str], *, completes: bool) -> list[DeliveryBatch]:
+        own = page.upto > self._own_upto and self._node_id in page.authors
+        node_id = self._node_id if own else ""
+        session = self._session if self._session in page.origins else 0
+        cut = _Cut(
+            self.watermark,
+            self._index if self.catching_up else 0,
+            self._batch_size,
+            final=completes or not self.catching_up,
+            forced=completes,
+        )
+        key = (cut, node_id, session)
+        batches = page.plans.get(key)
+        if batches is None:
+            entries = page.entries
+            if node_id or session:
+                entries = [entry for entry in entries if entry.node_id != node_id and entry.origin != session]
+            batches = page.plans[key] = _chain(entries, page.upto, cut, next_id)
+        return batches
+
+    def acknowledge(self, message: Acknowledgment, now_ms: int) -> bool:
+        """The client holds everything up to the acknowledgment's delivery sequence; True = start over from there."""
+        sequence = message.delivery_sequence
+        if not isinstance(sequence, int):
+            return False
+        if sequence == self.acknowledged and self._flight and self._flight[0].maximum == sequence:
+            self._land(now_ms)  # an empty final batch moves nothing: base = max
+        elif self.acknowledged < sequence <= self._highest_sent:
+            self.acknowledged = sequence
+            self._settled = self._settled or sequence >= self._target
+            aligned = False
+            while self._flight and self._flight[0].maximum <= sequence:
+                aligned = self._flight[0].maximum == sequence
+                self._land(now_ms)
+            if not aligned:
+                # It holds a position between two batches of the current cut: what is under way won't fit.
+                self._restart()
+                self._timer.progress(now_ms, waiting=False)
+                return True
+        return False
+
+    def _land(self, now_ms: int) -> None:
+        landed = self._flight.popleft()
+        self._flight_bytes -= landed.size_bytes
+        self._settled = self._settled or landed.completes
+        self._timer.progress(now_ms, waiting=bool(self._flight))
+
+    def rewind_if_stalled(self, now_ms: int) -> bool:
+        """Go back to the acknowledged position when acknowledgments are overdue."""
+        if not self._timer.expired(now_ms):
+            return False
+        self._restart()
+        return True
+
+    def _restart(self) -> None:
+        self.scanned = self.watermark = self.acknowledged
+        self.catching_up = not self._settled
+        self._index = 0
+        self._flight.clear()
+        self._flight_bytes = 0
+
+
+class _Cut(Struct, frozen=True, gc=False):
+    """What the batches of a page depend on besides the page: `forced` sends a final batch even without content."""
+
+    base: int
+    index: int
+    size: int
+    final: bool
+    forced: bool
+
+
+def _chain(entries: list[DeliveryEntry], upto: int, cut: _Cut, next_id: Callable[[], str]) -> list[DeliveryBatch]:
+    batches: list[DeliveryBatch] = []
+    base = cut.base
+    for first in range(0, len(entries), cut.size):
+        chunk = entries[first : first + cut.size]
+        final = cut.final and first + cut.size >= len(entries)
+        # Behind a scan's last batch nothing visible follows: the client may skip all that was looked through.
+        maximum = upto if final else chunk[-1].sequence
+        batches.append(DeliveryBatch(next_id(), chunk, final, cut.index + len(batches), base, maximum))
+        base = maximum
+    if cut.forced and not batches:
+        batches.append(DeliveryBatch(next_id(), [], True, cut.index, base, upto))
+    return batches

@@ -1,0 +1,97 @@
+"""What happens to a session besides the messages it receives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from kora_daemon.errors import ProtocolError
+from kora_daemon.model.delivery import Page
+from kora_daemon.model.outcome import Rejection
+from kora_daemon.protocol.messages import Message
+
+
+class Event(Struct, gc=False):
+    """Anything that is not a message."""
+
+
+class Moment(Struct, frozen=True, gc=False):
+    """A reading of the server's two clocks, ms.
+
+    `wall_ms` (since the epoch) is compared with what devices write and may jump; `elapsed_ms` never does: waits count
+    on it.
+    """
+
+    wall_ms: int
+    elapsed_ms: int
+
+
+class Malformed(Event):
+    """A frame that is no message."""
+
+    error: ProtocolError
+
+
+class Unknown(Event):
+    """A well-formed message of a type that means nothing to this server; newer clients may send some."""
+
+    type: str
+
+
+class Authenticated(Event):
+    """The token is good."""
+
+    user_id: str
+
+
+class AuthenticationRefused(Event):
+    """The token is bad, for whatever reason."""
+
+
+class AuthenticationUnavailable(Event):
+    """The provider could not decide."""
+
+
+class LogRead(Event):
+    """What the log holds at the handshake, answer to `ReadLog`.
+
+    `delta` are delivery sequences in causal order, for clients without a watermark.
+    """
+
+    frontier: int
+    version_vector: Mapping[str, int]
+    delta: Sequence[int] = ()
+
+
+class PageRead(Event):
+    """Answer to `Read`."""
+
+    page: Page
+
+
+class Committed(Event):
+    """The oldest batch handed to the writer is durable but for these operations. Answer to `Commit`."""
+
+    rejections: Sequence[Rejection]
+
+
+class StoreFailed(Event):
+    """The store could not take the oldest batch, or could not be read; nothing was acknowledged."""
+
+
+class FrontierMoved(Event):
+    """The log reaches further. A level: losing or doubling one is harmless."""
+
+    frontier: int
+
+
+class Tick(Event):
+    """Time has passed; see whether something is overdue."""
+
+
+class Draining(Event):
+    """The daemon shuts down: finish what is being written, then say goodbye."""
+
+
+AnyEvent = Event | Message

@@ -1,0 +1,84 @@
+"""Reading a handshake (wire.md section 4): unauthenticated input of any JSON shape becomes what a session can use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from kora_daemon.errors import ProtocolError
+from kora_daemon.model.jsvalue import as_integer, has_lone_surrogate
+from kora_daemon.model.operation import MAX_SAFE_INTEGER
+from kora_daemon.model.view import View
+from kora_daemon.protocol.messages import Handshake
+
+MAX_VIEW_COLLECTIONS = 200
+MAX_SUBSETS = 500
+MAX_VIEW_FIELDS = 50
+DEFAULT_SCHEMA_VERSION = 1
+
+
+class Greeting(Struct, frozen=True):
+    """What a client said about itself, cleaned."""
+
+    node_id: str
+    version_vector: Mapping[str, int]
+    watermark: int | None
+    """The delivery watermark, None for a client of the version-vector generation."""
+    cursor: Any
+    scope: Mapping[str, Mapping[str, Any]] | None
+    view: View
+
+
+def read_greeting(handshake: Handshake) -> Greeting:
+    """Clean a handshake's optional fields; what is malformed counts as absent.
+
+    Raises ProtocolError for a node id that can't be one.
+    """
+    if not handshake.node_id or has_lone_surrogate(handshake.node_id):
+        raise ProtocolError("A handshake's nodeId is a non-empty text of whole characters")
+    scope = _scope(handshake.sync_scope)
+    return Greeting(
+        node_id=handshake.node_id,
+        version_vector=_vector(handshake.version_vector),
+        watermark=_position(handshake.last_delivery_sequence),
+        cursor=handshake.delta_cursor,
+        scope=scope,
+        view=View(scope, _subsets(handshake.sync_queries)),
+    )
+
+
+def _position(value: object) -> int | None:
+    integer = as_integer(value)
+    return integer if integer is not None and 0 <= integer <= MAX_SAFE_INTEGER else None
+
+
+def _vector(entries: dict[str, Any]) -> dict[str, int]:
+    return {node: sequence for node, value in entries.items() if (sequence := _position(value)) is not None}
+
+
+def _scope(value: object) -> dict[str, dict[str, Any]] | None:
+    if not isinstance(value, dict) or not value or len(value) > MAX_VIEW_COLLECTIONS:
+        return None
+    return {name: _fields(where) for name, where in value.items()}
+
+
+def _fields(where: object) -> dict[str, Any]:
+    if not isinstance(where, dict) or len(where) > MAX_VIEW_FIELDS:
+        return {}
+    return {name: value for name, value in where.items() if name != "__readonly"}
+
+
+def _subsets(value: object) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """The well-formed entries of `syncQueries`, without repetitions (scopes.md section 5)."""
+    if not isinstance(value, list) or len(value) > MAX_SUBSETS:
+        return ()
+    kept: dict[str, tuple[str, dict[str, Any]]] = {}
+    for entry in value:
+        if not isinstance(entry, dict):
+            continue
+        collection, where = entry.get("collection"), entry.get("where")
+        if isinstance(collection, str) and isinstance(where, dict):
+            kept.setdefault(View(None, ((collection, where),)).key, (collection, where))
+    return tuple(kept.values())

@@ -1,0 +1,310 @@
+"""One session, sans-io: `step(event, now) -> actions`. The legal moves are the table below (wire.md section 3)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import UNSET, Struct
+
+from kora_daemon.errors import ProtocolError, SessionMisuse
+from kora_daemon.model.view import View
+from kora_daemon.protocol import actions as do
+from kora_daemon.protocol import events as on
+from kora_daemon.protocol import messages as say
+from kora_daemon.protocol.delivery import WatermarkStream
+from kora_daemon.protocol.delta import VectorStream
+from kora_daemon.protocol.handshake import Greeting, read_greeting
+from kora_daemon.protocol.uploads import UploadLimits, Uploads
+
+
+class Phase(enum.Enum):
+    """Where a session stands."""
+
+    CONNECTED = enum.auto()
+    AUTHENTICATING = enum.auto()
+    SYNCING = enum.auto()
+    STREAMING = enum.auto()
+    CLOSED = enum.auto()
+
+
+_OPEN: dict[type[Any], str] = {
+    say.Handshake: "_repeated_handshake",
+    say.OperationBatch: "_upload",
+    say.Acknowledgment: "_acknowledged",
+    say.AwarenessUpdate: "_share",
+    say.DocumentUpdate: "_share",
+    say.BlobRequest: "_share",
+    say.BlobResponse: "_share",
+    say.BlobPush: "_share",
+    say.ErrorMessage: "_ignore",
+    on.Unknown: "_ignore",
+    on.Malformed: "_malformed",
+    on.PageRead: "_page_read",
+    on.Committed: "_committed",
+    on.StoreFailed: "_store_failed",
+    on.FrontierMoved: "_frontier_moved",
+    on.Tick: "_resend_if_stalled",
+    on.Draining: "_drain",
+}
+
+LEGAL: dict[Phase, dict[type[Any], str]] = {
+    Phase.CONNECTED: {
+        say.Handshake: "_handshake",
+        on.Malformed: "_malformed",
+        on.FrontierMoved: "_ignore",
+        on.Tick: "_give_up_on_handshake",
+        on.Draining: "_drain",
+    },
+    Phase.AUTHENTICATING: {
+        on.Authenticated: "_authenticated",
+        on.AuthenticationRefused: "_authentication_refused",
+        on.AuthenticationUnavailable: "_authentication_unavailable",
+        on.LogRead: "_log_read",
+        on.StoreFailed: "_store_failed",
+        on.FrontierMoved: "_ignore",
+        on.Tick: "_ignore",
+        on.Draining: "_drain",
+    },
+    Phase.SYNCING: _OPEN,
+    Phase.STREAMING: _OPEN,
+    Phase.CLOSED: {},
+}
+
+
+class SessionRules(Struct, frozen=True):
+    """What is the same for all sessions of a server."""
+
+    server_node_id: str
+    schema_version: int = 1
+    supported_schema_versions: tuple[int, int] = (1, 1)
+    batch_size: int = 100
+    limits: UploadLimits = UploadLimits()
+    handshake_timeout_ms: int = 10_000
+
+
+class Session:
+    """The state of one peer. `number` tells sessions of the process apart, from 1."""
+
+    def __init__(self, number: int, rules: SessionRules, now: on.Moment, next_id: Callable[[], str]) -> None:
+        self.number = number
+        self.rules = rules
+        self.phase = Phase.CONNECTED
+        self.node_id = ""
+        self.user_id = ""
+        self.view = View()
+        self.uploads = Uploads(rules.limits, now.elapsed_ms, next_id)
+        self._next_id = next_id
+        self._handshake_due_ms = now.elapsed_ms + rules.handshake_timeout_ms
+        self._client_schema_version: float = 0
+        self._greeting: Greeting | None = None
+        self._stream: WatermarkStream | VectorStream | None = None
+        self._frontier = 0
+        self._reading = self._reading_stale = False
+        self._draining = False
+
+    @property
+    def hears(self) -> bool:
+        """Whether the next message may be handed in: not while an answer of ours is awaited."""
+        return self.phase is not Phase.AUTHENTICATING and not self._draining and not self.uploads.full
+
+    @property
+    def due_ms(self) -> int | None:
+        """When, on the elapsed clock, the next `Tick` matters; None = not before another event."""
+        if self.phase is Phase.CONNECTED:
+            return self._handshake_due_ms
+        return self._stream.resend_due_ms if self._stream is not None and self.phase is not Phase.CLOSED else None
+
+    def step(self, event: on.AnyEvent, now: on.Moment) -> list[do.Action]:
+        """Take one event, at `now`; return what is to be done, in order.
+
+        Total: whatever a peer says has an answer. Raises SessionMisuse for an event of ours that the table excludes.
+        """
+        legal = _HANDLERS[self.phase]
+        kind = type(event)
+        # The codec's classes derive from the messages' own.
+        handler = legal.get(kind) or legal.get(kind.__mro__[1])
+        if handler is None:
+            return self._out_of_turn(event)
+        try:
+            return handler(self, event, now)
+        except ProtocolError as error:
+            return self._fail(error)
+
+    def refuse(self) -> list[do.Action]:
+        """The server is full: said on connect, before any handshake (wire.md section 4)."""
+        full = ProtocolError("Maximum connections reached", code="MAX_CONNECTIONS", retriable=True)
+        return self._fail(full, do.TOO_MANY_CONNECTIONS, "max connections reached")
+
+    def _out_of_turn(self, event: on.AnyEvent) -> list[do.Action]:
+        if self.phase is Phase.CLOSED:
+            return []  # late answers, and whatever a peer says behind a refusal
+        if self.phase is Phase.CONNECTED and isinstance(event, say.Message | on.Unknown):
+            return self._fail(ProtocolError("The first message must be a handshake", code="HANDSHAKE_REQUIRED"))
+        raise SessionMisuse(f"{type(event).__name__} is not legal while {self.phase.name}")
+
+    def _fail(self, error: ProtocolError, code: int = do.PROTOCOL_VIOLATION, reason: str = "") -> list[do.Action]:
+        # Any error takes a client offline, yet it leaves the socket open, and a close that comes after it has opened
+        # another one breaks that: so close right behind the error (wire.md section 7).
+        message = say.ErrorMessage(self._next_id(), error.code, str(error), error.retriable)
+        return [do.Send(message), *self._close(code, reason or error.code)]
+
+    def _close(self, code: int, reason: str) -> list[do.Action]:
+        self.phase = Phase.CLOSED
+        return [do.Close(code, reason)]
+
+    def _ignore(self, _event: on.AnyEvent, _now: on.Moment) -> list[do.Action]:
+        return []
+
+    def _malformed(self, event: on.Malformed, _now: on.Moment) -> list[do.Action]:
+        return self._fail(event.error)
+
+    def _drain(self, _event: on.Draining, _now: on.Moment) -> list[do.Action]:
+        self._draining = True
+        return self._close(do.GOING_AWAY, "server is shutting down") if self.uploads.idle else []
+
+    # Handshake (wire.md section 4)
+
+    def _give_up_on_handshake(self, _event: on.Tick, now: on.Moment) -> list[do.Action]:
+        if now.elapsed_ms < self._handshake_due_ms:
+            return []
+        return self._close(do.HANDSHAKE_TIMEOUT, "no handshake in time")
+
+    def _handshake(self, message: say.Handshake, _now: on.Moment) -> list[do.Action]:
+        greeting = read_greeting(message)
+        self._greeting = greeting
+        self.node_id, self.view = greeting.node_id, greeting.view
+        self._client_schema_version = message.schema_version
+        self.uploads.explains_rejections = greeting.watermark is not None
+        self.phase = Phase.AUTHENTICATING
+        return [do.Authenticate(message.auth_token, greeting.node_id)]
+
+    def _repeated_handshake(self, _message: say.Handshake, _now: on.Moment) -> list[do.Action]:
+        text = "This connection had its handshake already"
+        return [do.Send(say.ErrorMessage(self._next_id(), "DUPLICATE_HANDSHAKE", text, False))]
+
+    def _authentication_refused(self, _event: on.AuthenticationRefused, _now: on.Moment) -> list[do.Action]:
+        error = ProtocolError("Authentication failed", code="AUTH_FAILED")
+        return self._fail(error, do.AUTHENTICATION_FAILED, "authentication failed")
+
+    def _authentication_unavailable(self, _event: on.AuthenticationUnavailable, _now: on.Moment) -> list[do.Action]:
+        error = ProtocolError("Authentication is not available now", code="AUTH_UNAVAILABLE", retriable=True)
+        return self._fail(error, do.INTERNAL_ERROR)
+
+    def _authenticated(self, event: on.Authenticated, now: on.Moment) -> list[do.Action]:
+        self.user_id = event.user_id
+        low, high = self.rules.supported_schema_versions
+        if not low <= self._client_schema_version <= high:
+            return self._refuse_schema(now)
+        greeting = self._greeted
+        delta_above = greeting.version_vector if greeting.watermark is None else None
+        return [do.ReadLog([*greeting.version_vector, greeting.node_id], delta_above, greeting.cursor)]
+
+    @property
+    def _greeted(self) -> Greeting:
+        if self._greeting is None:
+            raise SessionMisuse("No handshake yet")
+        return self._greeting
+
+    def _refuse_schema(self, now: on.Moment) -> list[do.Action]:
+        low, high = self.rules.supported_schema_versions
+        response = say.HandshakeResponse(
+            self._next_id(),
+            self.rules.server_node_id,
+            version_vector={},
+            schema_version=self.rules.schema_version,
+            accepted=False,
+            reject_reason=f"SCHEMA_MISMATCH: version {self._client_schema_version:g} is not from {low} to {high}",
+            supported_schema_min=low,
+            supported_schema_max=high,
+            server_time=now.wall_ms,
+        )
+        return [do.Send(response), *self._close(do.NORMAL, "schema version not supported")]
+
+    def _log_read(self, event: on.LogRead, now: on.Moment) -> list[do.Action]:
+        greeting = self._greeted
+        self._frontier = event.frontier
+        response = say.HandshakeResponse(
+            self._next_id(),
+            self.rules.server_node_id,
+            version_vector=dict(event.version_vector),
+            schema_version=self.rules.schema_version,
+            accepted=True,
+            selected_wire_format="json",
+            accepted_scope=UNSET if greeting.scope is None else {name: {**w} for name, w in greeting.scope.items()},
+            server_time=now.wall_ms,
+            server_max_delivery_sequence=UNSET if greeting.watermark is None else event.frontier,
+        )
+        self._stream = self._open_stream(greeting, event)
+        self.phase = Phase.SYNCING
+        return [do.Send(response), do.Joined(), *self._read_on()]
+
+    def _open_stream(self, greeting: Greeting, event: on.LogRead) -> WatermarkStream | VectorStream:
+        batch_size = self.rules.batch_size
+        if greeting.watermark is None:
+            return VectorStream(self.number, self.node_id, event.frontier, event.delta, batch_size)
+        # A watermark above the log: it was rolled back. The maximum just announced makes the client start over.
+        start = greeting.watermark if greeting.watermark <= event.frontier else 0
+        return WatermarkStream(self.number, self.node_id, start, event.frontier, batch_size)
+
+    # Uploads (wire.md section 7)
+
+    def _upload(self, message: say.OperationBatch, now: on.Moment) -> list[do.Action]:
+        accepted = self.uploads.receive(message, self.view, now)
+        return [do.Commit(accepted, message.size_bytes)]
+
+    def _committed(self, event: on.Committed, _now: on.Moment) -> list[do.Action]:
+        actions: list[do.Action] = [do.Send(message) for message in self.uploads.committed(event.rejections)]
+        if self._draining and self.uploads.idle:
+            actions += self._close(do.GOING_AWAY, "server is shutting down")
+        return actions
+
+    def _store_failed(self, _event: on.StoreFailed, _now: on.Moment) -> list[do.Action]:
+        return self._close(do.INTERNAL_ERROR, "store unavailable")
+
+    # The stream to the client (wire.md sections 5 and 6)
+
+    def _frontier_moved(self, event: on.FrontierMoved, _now: on.Moment) -> list[do.Action]:
+        self._frontier = max(self._frontier, event.frontier)
+        return self._read_on()
+
+    def _read_on(self) -> list[do.Action]:
+        if self._stream is None or self._reading:
+            return []
+        read = self._stream.next_read(self._frontier)
+        self._reading = read is not None
+        return [do.ReadPage(read)] if read is not None else []
+
+    def _page_read(self, event: on.PageRead, now: on.Moment) -> list[do.Action]:
+        self._reading = False
+        if self._reading_stale or self._stream is None:
+            self._reading_stale = False
+            return self._read_on()
+        actions: list[do.Action] = [do.Deliver(b) for b in self._stream.plan(event.page, now.elapsed_ms, self._next_id)]
+        if not self._stream.catching_up:
+            self.phase = Phase.STREAMING
+        return actions + self._read_on()
+
+    def _acknowledged(self, message: say.Acknowledgment, now: on.Moment) -> list[do.Action]:
+        if self._stream is None:
+            return []
+        if self._stream.acknowledge(message, now.elapsed_ms):
+            self._reading_stale = self._reading
+        return self._read_on()
+
+    def _resend_if_stalled(self, _event: on.Tick, now: on.Moment) -> list[do.Action]:
+        if self._stream is None or not self._stream.rewind_if_stalled(now.elapsed_ms):
+            return []
+        self._reading_stale = self._reading
+        return self._read_on()
+
+    # Side channels (wire.md section 9)
+
+    def _share(self, message: say.Message, _now: on.Moment) -> list[do.Action]:
+        return [do.Share(message)]
+
+
+_HANDLERS: dict[Phase, dict[type[Any], Callable[[Session, Any, on.Moment], list[do.Action]]]] = {
+    phase: {kind: getattr(Session, name) for kind, name in moves.items()} for phase, moves in LEGAL.items()
+}

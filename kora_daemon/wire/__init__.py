@@ -1,0 +1,1 @@
+"""Bytes to messages and back. Wire names (camelCase, `operation-batch`) are known here only."""

@@ -1,0 +1,205 @@
+"""The second reading of a text frame, for what the typed decoder refused (see `wire.json`).
+
+It takes all of JSON as JavaScript writes it, half surrogate pairs included, finds out which operation of a batch is
+malformed, and cuts the exact text of `data`, `previousData` and `atomicOps` out of the frame.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from kora_daemon.errors import ProtocolError
+from kora_daemon.model.jsvalue import as_double, as_integer, has_lone_surrogate, is_number
+from kora_daemon.model.operation import NULL, Operation, Timestamp
+from kora_daemon.model.outcome import Rejection
+from kora_daemon.model.structure import atomic_ops_problem, has_fractional_clock, structure_problem
+from kora_daemon.protocol import messages as say
+from kora_daemon.protocol.events import Malformed, Unknown
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_SPACE = re.compile(r"[ \t\n\r]*")
+_MESSAGES: dict[str, type[say.Message]] = {
+    "handshake": say.Handshake,
+    "acknowledgment": say.Acknowledgment,
+    "error": say.ErrorMessage,
+    "awareness-update": say.AwarenessUpdate,
+    "yjs-doc-update": say.DocumentUpdate,
+    "blob-chunk-request": say.BlobRequest,
+    "blob-chunk-response": say.BlobResponse,
+    "blob-chunk-push": say.BlobPush,
+}
+
+
+class _Part(NamedTuple):
+    """A JSON value and where its text stands."""
+
+    value: Any
+    start: int
+    end: int
+
+
+def read_leniently(frame: bytes) -> say.Message | Malformed | Unknown:
+    """Read a text frame; what is no message comes back as `Malformed` with a sentence that says why."""
+    try:
+        text = frame.decode()
+        message, _ = _DECODER.raw_decode(text, _space(text, 0))
+        _DECODER.decode(text)
+    except RecursionError:
+        return _malformed("The message is nested too deeply")
+    except ValueError as error:
+        return _malformed(f"The message is no JSON: {error}"[:200])
+    if not isinstance(message, dict) or not all(isinstance(message.get(name), str) for name in ("type", "messageId")):
+        return _malformed('A message is an object with a text "type" and a text "messageId"')
+    if has_lone_surrogate(message["messageId"]):
+        return _malformed("A messageId has whole characters only")
+    if message["type"] == "operation-batch":
+        return _read_batch(text, len(frame), message)
+    return _read_other(message)
+
+
+def _read_other(message: dict[str, Any]) -> say.Message | Malformed | Unknown:
+    kind = message["type"]
+    if kind not in _MESSAGES:
+        return Unknown(kind[:40])
+    try:
+        read: say.Message = msgspec.convert(_with_raw_states(message), _MESSAGES[kind])
+        msgspec.json.encode(read)
+    except msgspec.ValidationError as error:
+        return _malformed(f"A {kind} message is malformed: {error}"[:200])
+    except UnicodeEncodeError:
+        return _malformed(f"A {kind} message has half a surrogate pair where it can't be kept")
+    return read
+
+
+def _malformed(text: str) -> Malformed:
+    return Malformed(ProtocolError(text))
+
+
+def _with_raw_states(message: dict[str, Any]) -> dict[str, Any]:
+    states = message.get("states")
+    if message["type"] != "awareness-update" or not isinstance(states, dict):
+        return message
+    return {**message, "states": {name: Raw(json.dumps(state).encode()) for name, state in states.items()}}
+
+
+def _read_batch(text: str, size_bytes: int, message: dict[str, Any]) -> say.Message | Malformed:
+    members = message.get("operations")
+    if not isinstance(members, list):
+        return _malformed("An operation-batch has a list of operations")
+    if not isinstance(message.get("isFinal"), bool) or not is_number(message.get("batchIndex")):
+        return _malformed("An operation-batch has a true or false isFinal and a number batchIndex")
+    operations: list[Operation] = []
+    malformed: list[Rejection] = []
+    start = _members(text, _space(text, 0))["operations"].start
+    for part in _elements(text, start):
+        read = _read_operation(text, part)
+        if isinstance(read, Operation):
+            operations.append(read)
+        else:
+            malformed.append(read)
+    last: Any = members[-1].get("sequenceNumber") if members and isinstance(members[-1], dict) else None
+    index = as_double(message["batchIndex"])
+    last = max(0, as_integer(last) or 0)
+    return say.DamagedBatch(message["messageId"], operations, message["isFinal"], index, size_bytes, malformed, last)
+
+
+def _read_operation(text: str, part: _Part) -> Operation | Rejection:
+    value = part.value
+    problem = structure_problem(value)
+    if problem is not None:
+        if has_fractional_clock(value):
+            return _refuse(value, "INVALID_TIMESTAMP", problem)
+        return _refuse(value, "INVALID_OPERATION", f"The operation is malformed: {problem}")
+    raw = {name: Raw(text[p.start : p.end].encode()) for name, p in _members(text, part.start).items()}
+    timestamp = value["timestamp"]
+    return Operation(
+        value["id"],
+        value["nodeId"],
+        value["type"],
+        value["collection"],
+        value["recordId"],
+        Timestamp(_integer(timestamp["wallTime"]), _integer(timestamp["logical"]), timestamp["nodeId"]),
+        _integer(value["sequenceNumber"]),
+        value["causalDeps"],
+        _integer(value["schemaVersion"]),
+        data=raw.get("data", NULL),
+        previous_data=raw.get("previousData", NULL),
+        atomic_ops=raw["atomicOps"] if value.get("atomicOps") else UNSET,
+        transaction_id=UNSET if value.get("transactionId") is None else value["transactionId"],
+        mutation_name=UNSET if value.get("mutationName") is None else value["mutationName"],
+    )
+
+
+def _integer(value: object) -> int:
+    integer = as_integer(value)
+    if integer is None:
+        raise ValueError(f"found {value!r}, expected an integer")
+    return integer
+
+
+def _refuse(value: object, code: str, message: str) -> Rejection:
+    named = value if isinstance(value, dict) else {}
+    operation_id, collection, record_id = (_printable(named.get(name)) for name in ("id", "collection", "recordId"))
+    return Rejection(operation_id, collection, record_id, code, message)
+
+
+def _printable(value: object) -> str:
+    """The name a client would recognise, "" when there is none that can be sent back."""
+    if not isinstance(value, str):
+        return ""
+    return value.encode("utf-8", "replace").decode()
+
+
+def settle_atomic(operation: Operation) -> bool:
+    """Check the `atomic_ops` text of an operation, and unset it when it holds nothing; False when it is malformed."""
+    try:
+        atomic_ops = json.loads(bytes(operation.atomic_ops))  # type: ignore[arg-type]
+    except (ValueError, RecursionError):
+        return False
+    if not atomic_ops:
+        operation.atomic_ops = UNSET
+        return isinstance(atomic_ops, dict) or atomic_ops is None
+    return atomic_ops_problem(atomic_ops) is None
+
+
+def _space(text: str, position: int) -> int:
+    found = _SPACE.match(text, position)
+    return found.end() if found else position
+
+
+def _members(text: str, position: int) -> dict[str, _Part]:
+    """The members of the object at `position` in `text`, which is known to be JSON. A repeated name: the last one."""
+    parts: dict[str, _Part] = {}
+    position = _space(text, position + 1)
+    while text[position] != "}":
+        name, position = _DECODER.raw_decode(text, position)
+        start = _space(text, _space(text, position) + 1)
+        value, end = _DECODER.raw_decode(text, start)
+        parts[name] = _Part(value, start, end)
+        position = _after_comma(text, end)
+    return parts
+
+
+def _elements(text: str, position: int) -> Iterator[_Part]:
+    """The elements of the list at `position` in `text`, which is known to be JSON."""
+    position = _space(text, position + 1)
+    while text[position] != "]":
+        value, end = _DECODER.raw_decode(text, position)
+        yield _Part(value, position, end)
+        position = _after_comma(text, end)
+
+
+def _after_comma(text: str, position: int) -> int:
+    position = _space(text, position)
+    return _space(text, position + 1) if text[position] == "," else position
