@@ -1,0 +1,1 @@
+"""The judgement on incoming operations, inside one write transaction."""

@@ -1,0 +1,1 @@
+"""Sockets, tasks and threads: the only package that knows trio."""

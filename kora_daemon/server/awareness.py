@@ -1,0 +1,156 @@
+"""Presence: who is here and where their cursor is (wire.md section 9). Ephemeral: never stored, never replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import trio
+from msgspec import Raw, Struct
+
+from kora_daemon.protocol.messages import AwarenessUpdate
+from kora_daemon.server.clock import new_id
+from kora_daemon.wire import json as codec
+from kora_daemon.wire.frame import Frame
+
+_FIRST_UNIQUE_ID = 1 << 32
+"""Above all numbers that clients choose, below 2^53."""
+ROUND_INTERVAL_S = 0.015
+"""Between two rounds of a busy room: states that change faster are merged."""
+NO_STATE = Raw(b"null")
+
+Send = Callable[[Frame], None]
+
+
+class _Member(Struct):
+    """A client in the room.
+
+    Clients number themselves from 1 in every process and ignore states under their own number, so two browsers would
+    not see each other. The first keeps its number; whoever comes with a number in use is known by a unique one, and is
+    itself told about the first under that one's unique number.
+    """
+
+    send: Send
+    own_id: int
+    public_id: int
+    unique_id: int
+    state: Raw | None = None
+
+
+class AwarenessRelay:
+    """The presence states of one room.
+
+    A client joins when it is added, hears all present states then, and every change from then on. `wake` is called
+    when a round is due and `send_round` has to follow; without it every update is relayed at once.
+    """
+
+    def __init__(self, max_state_bytes: int = 16_384, wake: Callable[[], None] | None = None) -> None:
+        self._max_state_bytes = max_state_bytes
+        self._wake = wake
+        self._members: dict[int, _Member] = {}
+        self._by_public_id: dict[int, _Member] = {}
+        self._changed: dict[int, _Member] = {}
+        self._gone: list[_Member] = []
+        self._next_unique_id = _FIRST_UNIQUE_ID
+
+    def add_client(self, client: int, own_id: int, send: Send) -> None:
+        """Let a client hear the others; it is told at once who is here. Idempotent.
+
+        `client` is any number of the caller's, `own_id` the one the client gave itself.
+        """
+        if client in self._members:
+            return
+        unique_id = self._next_unique_id
+        self._next_unique_id += 1
+        public_id = unique_id if own_id in self._by_public_id else own_id
+        member = _Member(send, own_id, public_id, unique_id)
+        present = {_seen_by(member, other): other.state for other in self._members.values() if other.state is not None}
+        self._members[client] = self._by_public_id[public_id] = member
+        if present:
+            send(_frame(0, present))
+
+    def remove_client(self, client: int) -> None:
+        """Forget a client; the others hear that it left, if it had a state."""
+        member = self._members.pop(client, None)
+        if member is None:
+            return
+        del self._by_public_id[member.public_id]
+        self._changed.pop(client, None)
+        if member.state is not None:
+            member.state = None
+            self._gone.append(member)
+            self._due()
+
+    def handle_update(self, client: int, client_id: float, states: Mapping[str, Raw]) -> bool:
+        """Take the state of a client that was added: the entry under its own `client_id`, a JSON object or null.
+
+        Entries of others are ignored, nobody speaks for somebody else. False when the update is of no use: no such
+        entry, no object, or above the size limit.
+        """
+        member = self._members.get(client)
+        state = states.get(str(int(client_id)))
+        if member is None or state is None:
+            return False
+        text = bytes(state)
+        if len(text) > self._max_state_bytes or (text[:1] != b"{" and text != b"null"):
+            return False
+        member.state = None if text == b"null" else Raw(text)
+        self._changed[client] = member
+        self._due()
+        return True
+
+    def get_states(self) -> dict[int, bytes]:
+        """Client id that the others see -> JSON text of the state, of all clients that have one."""
+        return {member.public_id: bytes(member.state) for member in self._members.values() if member.state is not None}
+
+    def send_round(self) -> None:
+        """Send what changed since the last round. Who hears the same gets the same frame; nobody hears itself."""
+        speakers = [*self._gone, *self._changed.values()]
+        by_public_id = {speaker.public_id: speaker for speaker in speakers}
+        self._changed.clear()
+        self._gone.clear()
+        frames: dict[tuple[int, int], Frame] = {}
+        for member in list(self._members.values()):
+            renamed = by_public_id.get(member.own_id)
+            silent = member.unique_id if by_public_id.get(member.public_id) is member else 0
+            key = (silent, renamed.unique_id if renamed is not None and renamed is not member else 0)
+            frame = frames.get(key)
+            if frame is None:
+                heard = {_seen_by(member, other): other.state for other in speakers if other is not member}
+                if not heard:
+                    continue
+                frame = frames[key] = _frame(next(iter(heard)) if len(heard) == 1 else 0, heard)
+            member.send(frame)
+
+    def _due(self) -> None:
+        if self._wake is None:
+            self.send_round()
+        else:
+            self._wake()
+
+
+def _seen_by(hearer: _Member, speaker: _Member) -> int:
+    return speaker.unique_id if speaker.public_id == hearer.own_id else speaker.public_id
+
+
+def _frame(client_id: int, states: Mapping[int, Raw | None]) -> Frame:
+    named = {str(number): NO_STATE if state is None else state for number, state in states.items()}
+    return codec.encode(AwarenessUpdate(new_id(), client_id, named))
+
+
+class AwarenessBroadcaster:
+    """The task that sends the rounds of a relay, with a pause between them so that busy rooms merge updates."""
+
+    def __init__(self, max_state_bytes: int) -> None:
+        self._due = trio.Event()
+        self.relay = AwarenessRelay(max_state_bytes, wake=self._wake)
+
+    def _wake(self) -> None:
+        self._due.set()
+
+    async def run(self) -> None:
+        """Send rounds, for ever."""
+        while True:
+            await self._due.wait()
+            self._due = trio.Event()
+            self.relay.send_round()
+            await trio.sleep(ROUND_INTERVAL_S)

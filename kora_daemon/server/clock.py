@@ -1,0 +1,26 @@
+"""The server's two clocks."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import trio
+
+from kora_daemon.model.identity import uuid7
+from kora_daemon.protocol.events import Moment
+
+
+def wall_ms() -> int:
+    """Ms since the epoch; may jump."""
+    return time.time_ns() // 1_000_000
+
+
+def now() -> Moment:
+    """Wall time, and the event loop's clock for everything that waits."""
+    return Moment(wall_ms(), int(trio.current_time() * 1000))
+
+
+def new_id() -> str:
+    """A UUIDv7 of now."""
+    return uuid7(wall_ms(), os.urandom(16))

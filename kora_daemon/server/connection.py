@@ -1,0 +1,281 @@
+"""One peer: takes its frames to the session, performs what the session wants, and is the barrier a crash stops at.
+
+Two tasks: the transport's, in which frames come in and are answered on the spot, and `_drive`, for everything that has
+to wait. `step` never waits; whoever has news for a session (writer, hub, relays) calls in and is back at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+import trio
+from msgspec import Struct
+
+from kora_daemon.errors import AuthUnavailable, StoreError
+from kora_daemon.protocol import actions as do
+from kora_daemon.protocol import events as on
+from kora_daemon.protocol.delivery import LogSpan
+from kora_daemon.protocol.messages import AwarenessUpdate
+from kora_daemon.protocol.session import Phase, Session, SessionRules
+from kora_daemon.server.admission import Admission
+from kora_daemon.server.awareness import AwarenessBroadcaster
+from kora_daemon.server.clock import new_id, now
+from kora_daemon.server.hub import Hub
+from kora_daemon.server.readers import Readers
+from kora_daemon.server.relay import Relay
+from kora_daemon.server.transport import Transport
+from kora_daemon.server.writer import Writer, WriteRequest
+from kora_daemon.wire import json as codec
+from kora_daemon.wire.frame import Frame
+
+log = structlog.get_logger("kora.session")
+
+
+class Services(Struct, frozen=True):
+    """What all connections of a server share."""
+
+    rules: SessionRules
+    admission: Admission
+    writer: Writer
+    readers: Readers
+    hub: Hub
+    awareness: AwarenessBroadcaster
+    relay: Relay
+    ping_interval_s: float
+
+
+class Origin(Struct, frozen=True):
+    """Where a connection comes from: its address for logs and limits, and the token in its URL."""
+
+    address: str = "local"
+    query_token: str | None = None
+
+
+class Connection:
+    """Lives as long as its transport. `number` is unique within the process, from 1."""
+
+    def __init__(self, number: int, transport: Transport, services: Services, origin: Origin, *, full: bool) -> None:
+        self.number = number
+        self.origin = origin
+        self.session = Session(number, services.rules, now(), new_id)
+        self._transport = transport
+        self._services = services
+        self._full = full
+        self._events: deque[on.AnyEvent] = deque()
+        self._stepping = False
+        self._jobs: deque[do.Action] = deque()
+        self._job_waiting = trio.Event()
+        self._heard = trio.Event()
+        self._pinged_at = 0.0
+        self._closing: do.Close | None = None
+        self._log = log.bind(session=number, address=origin.address)
+
+    async def run(self) -> None:
+        """Serve the peer until it is gone or the session closes. Nothing that goes wrong in here leaves it."""
+        services = self._services
+        services.hub.connect(self)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._serve_transport, nursery.cancel_scope)
+                await self._drive()
+                nursery.cancel_scope.cancel()
+        except* Exception as errors:
+            self._log.exception("session.crashed", error=repr(errors.exceptions[0]))
+        finally:
+            self.session.phase = Phase.CLOSED
+            services.hub.leave(self)
+            services.awareness.relay.remove_client(self.number)
+            services.relay.forget(self)
+            with trio.CancelScope(shield=True):
+                await self._transport.close(do.INTERNAL_ERROR, "")
+            closing = self._closing
+            self._log.info("session.closed", node=self.session.node_id, code=closing.code if closing else None)
+
+    async def _serve_transport(self, connection: trio.CancelScope) -> None:
+        await self._transport.serve(self)
+        connection.cancel()
+
+    # What the transport calls
+
+    def opened(self) -> None:
+        """Frames may be sent."""
+        if self._full:
+            self._log.warning("session.refused", reason="max_connections")
+            self._perform_all(self.session.refuse())
+
+    async def ready(self) -> None:
+        """Return when the session wants to hear the next frame: this is where a fast peer is made to wait."""
+        while True:
+            if not self.session.hears:
+                self._heard = trio.Event()
+                await self._heard.wait()
+            elif not self._services.writer.has_room:
+                await self._services.writer.wait_for_room()
+            elif (pause_ms := self.session.uploads.read_again_ms - now().elapsed_ms) > 0:
+                await trio.sleep(pause_ms / 1000)
+            else:
+                return
+
+    def receive(self, frame: Frame) -> None:
+        """Take one frame."""
+        if frame.binary:
+            self._happened(on.Malformed(codec.NOT_TEXT))
+        else:
+            self._happened(codec.decode(frame.payload))
+
+    def overflowed(self) -> None:
+        """The peer does not read what it is sent."""
+        self._close(do.Close(do.SLOW_CONSUMER, "too much unread"))
+
+    # What hub, writer and relays call
+
+    def frontier_moved(self, frontier: int) -> None:
+        """The log reaches `frontier`."""
+        self._happened(on.FrontierMoved(frontier))
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame of live traffic."""
+        self._transport.send(frame)
+
+    def drain(self) -> None:
+        """The daemon shuts down."""
+        self._happened(on.Draining())
+
+    def sweep(self) -> None:
+        """Look for overdue things."""
+        transport, due_ms = self._transport, self.session.due_ms
+        # What has not left this machine is not lost: a peer that reads slowly is waited for, not sent everything twice.
+        if (
+            due_ms is not None
+            and due_ms <= now().elapsed_ms
+            and (self.session.phase is Phase.CONNECTED or transport.delivered())
+        ):
+            self._happened(on.Tick())
+        interval = self._services.ping_interval_s
+        silent_s = trio.current_time() - transport.heard_at
+        if interval and silent_s >= 3 * interval:
+            self._close(do.Close(do.GOING_AWAY, "no sign of life"))
+        elif interval and silent_s >= interval and trio.current_time() - self._pinged_at >= interval:
+            self._pinged_at = trio.current_time()
+            transport.ping()
+
+    # Steps
+
+    def _happened(self, event: on.AnyEvent) -> None:
+        self._events.append(event)
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._events:
+                self._perform_all(self.session.step(self._events.popleft(), now()))
+        except Exception as error:
+            self._log.exception("session.crashed", error=repr(error))
+            self._events.clear()
+            self._close(do.Close(do.INTERNAL_ERROR, "internal error"))
+        finally:
+            self._stepping = False
+        if self.session.hears:
+            self._heard.set()
+
+    def _perform_all(self, actions: list[do.Action]) -> None:
+        for action in actions:
+            _PERFORM[type(action)](self, action)
+
+    def _send(self, action: do.Send) -> None:
+        self._transport.send(codec.encode(action.message))
+
+    def _deliver(self, action: do.Deliver) -> None:
+        self._transport.send(codec.encode_batch(action.batch))
+
+    def _commit(self, action: do.Commit) -> None:
+        request = WriteRequest(action.operations, action.size_bytes, self.number, self._happened)
+        self._services.writer.submit(request)
+
+    def _read_page(self, action: do.ReadPage) -> None:
+        read = action.read
+        if isinstance(read, LogSpan):
+            page = self._services.hub.tail.page(self.session.view, read.after, read.upto)
+            if page is not None:
+                self._happened(on.PageRead(page))
+                return
+        self._later(action)
+
+    def _share(self, action: do.Share) -> None:
+        message = action.message
+        if isinstance(message, AwarenessUpdate):
+            if not float(message.client_id).is_integer():
+                return
+            relay = self._services.awareness.relay
+            relay.add_client(self.number, int(message.client_id), self._transport.send)
+            relay.handle_update(self.number, message.client_id, message.states)
+        else:
+            self._services.relay.share(self, message)
+
+    def _joined(self, _action: do.Joined) -> None:
+        self._log.info("session.joined", node=self.session.node_id, user=self.session.user_id)
+        self._transport.admit()
+        self._services.hub.join(self)
+        # The log may have grown between the handshake's read and now.
+        self._happened(on.FrontierMoved(self._services.hub.frontier))
+
+    def _close(self, action: do.Close) -> None:
+        if self._closing is None:
+            self._closing = action
+            self._later(action)
+
+    def _later(self, action: do.Action) -> None:
+        self._jobs.append(action)
+        self._job_waiting.set()
+
+    # What has to wait
+
+    async def _drive(self) -> None:
+        while True:
+            await self._job_waiting.wait()
+            self._job_waiting = trio.Event()
+            while self._jobs:
+                job = self._jobs.popleft()
+                if isinstance(job, do.Close):
+                    await self._transport.close(job.code, job.reason)
+                    return
+                event = await self._work(job)
+                if self._closing is None:
+                    self._happened(event)
+
+    async def _work(self, job: do.Action) -> on.Event:
+        services = self._services
+        try:
+            if isinstance(job, do.Authenticate):
+                return await self._authenticate(job)
+            if isinstance(job, do.ReadLog):
+                return await services.readers.greet(job.nodes, job.delta_above, job.cursor)
+            if isinstance(job, do.ReadPage):
+                return on.PageRead(await services.readers.page(job.read, self.session.view))
+        except StoreError as error:
+            self._log.error("store.read_failed", error=str(error))
+            return on.StoreFailed()
+        raise TypeError(f"{type(job).__name__} is no work for the drive task")
+
+    async def _authenticate(self, job: do.Authenticate) -> on.Event:
+        try:
+            context = await self._services.admission.admit(job.token, self.origin.query_token, self.origin.address)
+        except AuthUnavailable:
+            return on.AuthenticationUnavailable()
+        return on.AuthenticationRefused() if context is None else on.Authenticated(context.user_id)
+
+
+_PERFORM: dict[type[do.Action], Callable[[Connection, Any], None]] = {
+    do.Send: Connection._send,
+    do.Deliver: Connection._deliver,
+    do.Commit: Connection._commit,
+    do.ReadPage: Connection._read_page,
+    do.Share: Connection._share,
+    do.Joined: Connection._joined,
+    do.Authenticate: Connection._later,
+    do.ReadLog: Connection._later,
+    do.Close: Connection._close,
+}

@@ -1,0 +1,140 @@
+"""WebSocket frames of a client (RFC 6455 section 5), sans-io: whole data messages, and control frames as they came."""
+
+from __future__ import annotations
+
+from kora_daemon.wire.frame import Frame
+
+CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
+_CONTROL = 0x8
+PING_FRAME = b"\x89\x00"
+
+_PROTOCOL_ERROR = 1002
+_BAD_TEXT = 1007
+_TOO_BIG = 1009
+
+
+class FrameError(Exception):
+    """The peer broke the WebSocket protocol or a limit; `code` is the close code that says so."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def header(opcode: int, size_bytes: int) -> bytes:
+    """Header of an unmasked, unfragmented frame."""
+    first = 0x80 | opcode
+    if size_bytes < 126:
+        return bytes((first, size_bytes))
+    if size_bytes < 65_536:
+        return bytes((first, 126)) + size_bytes.to_bytes(2, "big")
+    return bytes((first, 127)) + size_bytes.to_bytes(8, "big")
+
+
+def frame_bytes(frame: Frame) -> bytes:
+    """The frame as it goes over the socket; made once for a shared frame."""
+    wire = frame.wire
+    if wire is None:
+        wire = frame.wire = header(BINARY if frame.binary else TEXT, len(frame.payload)) + frame.payload
+    return wire
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A close frame; the reason is cut to the 123 bytes that fit."""
+    payload = code.to_bytes(2, "big") + reason.encode()[:123].decode(errors="ignore").encode()
+    return header(0x8, len(payload)) + payload
+
+
+def unmask(payload: bytes | bytearray | memoryview, mask: bytes) -> bytes:
+    """The payload of a client's frame, XOR its four-byte mask."""
+    size = len(payload)
+    repeated = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(repeated, "little")).to_bytes(size, "little")
+
+
+class FrameParser:
+    """Takes bytes in pieces of any size; gives messages. `limit_bytes` may be changed at any time."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._buffer = bytearray()
+        self._start = 0
+        self._fragments: bytearray | None = None
+        self._fragments_opcode = CONTINUATION
+
+    def feed(self, data: bytes | bytearray) -> None:
+        """Add what came from the socket."""
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
+        self._buffer += data
+
+    def next(self) -> Frame | bytes | None:
+        """A whole data message, the bytes of one control frame, or None when more has to come.
+
+        Raises FrameError as soon as a header is illegal or announces too much; nothing can be read after that.
+        """
+        while (head := self._header()) is not None:
+            opcode, fin, mask_at, size = head
+            end = mask_at + 4 + size
+            if len(self._buffer) < end:
+                return None
+            if opcode >= _CONTROL:
+                control = bytes(self._buffer[self._start : end])
+                self._start = end
+                return control
+            payload = unmask(self._buffer[mask_at + 4 : end], bytes(self._buffer[mask_at : mask_at + 4]))
+            self._start = end
+            if fin and self._fragments is None:
+                return _message(opcode, payload)
+            if self._fragments is None:
+                self._fragments = bytearray()
+                self._fragments_opcode = opcode
+            self._fragments += payload
+            if fin:
+                whole, self._fragments = bytes(self._fragments), None
+                return _message(self._fragments_opcode, whole)
+        return None
+
+    def _header(self) -> tuple[int, bool, int, int] | None:
+        """(opcode, final, where the mask begins, payload size) of the frame at the start of the buffer."""
+        buffer, start = self._buffer, self._start
+        available = len(buffer) - start
+        if available < 2:
+            return None
+        first, second = buffer[start], buffer[start + 1]
+        size, offset = second & 0x7F, start + 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            if available < 2 + width:
+                return None
+            size = int.from_bytes(buffer[offset : offset + width], "big")
+            offset += width
+        self._check(first, second, size)
+        return first & 0x0F, bool(first & 0x80), offset, size
+
+    def _check(self, first: int, second: int, size: int) -> None:
+        opcode = first & 0x0F
+        if first & 0x70:
+            raise FrameError(_PROTOCOL_ERROR, "reserved bits are set")
+        if not second & 0x80:
+            raise FrameError(_PROTOCOL_ERROR, "a client's frames are masked")
+        if opcode >= _CONTROL:
+            if opcode > 0xA or size > 125 or not first & 0x80:
+                raise FrameError(_PROTOCOL_ERROR, "illegal control frame")
+            return
+        if opcode > BINARY or (opcode == CONTINUATION) != (self._fragments is not None):
+            raise FrameError(_PROTOCOL_ERROR, "illegal data frame")
+        if size + len(self._fragments or b"") > self.limit_bytes:
+            raise FrameError(_TOO_BIG, f"a message has at most {self.limit_bytes} bytes")
+
+
+def _message(opcode: int, payload: bytes) -> Frame:
+    if opcode == BINARY:
+        return Frame(payload, binary=True)
+    try:
+        payload.decode()
+    except UnicodeDecodeError as error:
+        raise FrameError(_BAD_TEXT, "a text message is UTF-8") from error
+    return Frame(payload)

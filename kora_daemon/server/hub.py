@@ -1,0 +1,114 @@
+"""Who is connected, and how far the log reaches.
+
+The hub tells every session the frontier, never the operations: a session pulls what it wants from there on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import trio
+
+from kora_daemon.model.delivery import DeliveryEntry
+from kora_daemon.server.tail import Tail
+from kora_daemon.wire.frame import Frame
+
+SWEEP_INTERVAL_S = 0.5
+_PEERS_PER_TURN = 64
+"""Sessions told in a row before other tasks get their turn."""
+
+
+class Peer(Protocol):
+    """What the hub and the relays know of a connection."""
+
+    @property
+    def number(self) -> int:
+        """Unique within the process."""
+        ...
+
+    def frontier_moved(self, frontier: int) -> None:
+        """The log reaches `frontier`."""
+        ...
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame of live traffic; queues when the peer is slow, up to its limit."""
+        ...
+
+    def sweep(self) -> None:
+        """Look for overdue things: answers, acknowledgments, signs of life."""
+        ...
+
+    def drain(self) -> None:
+        """The daemon shuts down."""
+        ...
+
+
+class Hub:
+    """The peers of this process and the newest part of the log."""
+
+    def __init__(self, frontier: int) -> None:
+        self.tail = Tail(frontier)
+        self._connected: dict[int, Peer] = {}
+        self._streaming: dict[int, Peer] = {}
+        self._moved = trio.Event()
+        self._left = trio.Event()
+
+    @property
+    def frontier(self) -> int:
+        """The largest delivery sequence that may be delivered."""
+        return self.tail.frontier
+
+    def __len__(self) -> int:
+        return len(self._connected)
+
+    def connect(self, peer: Peer) -> None:
+        """A connection has begun."""
+        self._connected[peer.number] = peer
+
+    def join(self, peer: Peer) -> None:
+        """Its handshake was accepted: it takes part in live traffic."""
+        self._streaming[peer.number] = peer
+
+    def leave(self, peer: Peer) -> None:
+        """A connection has ended."""
+        self._connected.pop(peer.number, None)
+        self._streaming.pop(peer.number, None)
+        self._left.set()
+
+    def streaming(self) -> Iterator[Peer]:
+        """Those that joined, as of now."""
+        return iter(list(self._streaming.values()))
+
+    def publish(self, entries: list[DeliveryEntry]) -> None:
+        """New entries are durable. Wakes `run`."""
+        if entries:
+            self.tail.extend(entries)
+            self._moved.set()
+
+    async def run(self) -> None:
+        """Tell every streaming peer how far the log reaches, whenever it has grown."""
+        while True:
+            await self._moved.wait()
+            self._moved = trio.Event()
+            for told, peer in enumerate(self.streaming(), 1):
+                peer.frontier_moved(self.frontier)
+                if told % _PEERS_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
+
+    async def sweep(self) -> None:
+        """Look after what is overdue, for ever. One task for all peers: idle connections cost nothing else."""
+        while True:
+            await trio.sleep(SWEEP_INTERVAL_S)
+            for swept, peer in enumerate(list(self._connected.values()), 1):
+                peer.sweep()
+                if swept % _PEERS_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()
+
+    async def drain(self) -> None:
+        """Ask all peers to finish, and wait until they have."""
+        for peer in list(self._connected.values()):
+            peer.drain()
+        while self._connected:
+            self._left = trio.Event()
+            await self._left.wait()

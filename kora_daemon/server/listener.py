@@ -1,0 +1,123 @@
+"""The front door: addresses, TLS, and every accepted stream on its way to HTTP or a WebSocket."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Sequence
+
+import structlog
+import trio
+from msgspec import Struct
+
+from kora_daemon.server.connection import Origin
+from kora_daemon.server.http import HttpConnection, Request
+from kora_daemon.server.routes import Routes
+from kora_daemon.server.stream import FrameStream
+from kora_daemon.server.sync_server import SyncServer
+from kora_daemon.server.websocket import HANDSHAKE_MESSAGE_BYTES, WebSocketTransport
+
+BACKLOG = 1_024
+log = structlog.get_logger("kora.listener")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ListenerOptions(Struct, frozen=True):
+    """Where to listen and what a connection may cost."""
+
+    hosts: Sequence[str] = ("127.0.0.1",)
+    port: int = 4567
+    tls: ssl.SSLContext | None = None
+    trusted_proxies: Sequence[Network] = ()
+    max_message_bytes: int = 33_554_432
+    max_buffered_bytes: int = 33_554_432
+
+
+class Listener:
+    """Accepts connections for a server."""
+
+    def __init__(self, server: SyncServer, routes: Routes, options: ListenerOptions) -> None:
+        self._server = server
+        self._routes = routes
+        self._options = options
+
+    async def open(self) -> list[trio.SocketListener]:
+        """Bind all addresses; with port 0 all of them get the same free one. Raises OSError."""
+        listeners: list[trio.SocketListener] = []
+        port = self._options.port
+        for host in self._options.hosts:
+            opened = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+            listeners += opened
+            port = opened[0].socket.getsockname()[1]
+        return listeners
+
+    async def serve(self, listeners: Sequence[trio.SocketListener], connections: trio.Nursery) -> None:
+        """Accept until cancelled; what was accepted lives on in `connections`."""
+        await trio.serve_listeners(self._serve_stream, list(listeners), handler_nursery=connections)
+
+    async def _serve_stream(self, accepted: trio.SocketStream) -> None:
+        stream: trio.abc.Stream = accepted
+        if self._options.tls is not None:
+            stream = trio.SSLStream(accepted, self._options.tls, server_side=True, https_compatible=True)
+        http = HttpConnection(
+            stream,
+            self._routes.answer,
+            lambda request, behind: self._upgrade(stream, accepted, request, behind),
+            self._routes.accepts_upgrade,
+        )
+        try:
+            await http.serve()
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
+            pass  # the peer has gone, or never spoke TLS
+        except Exception:
+            log.exception("http.crashed")
+        finally:
+            with trio.CancelScope(shield=True), trio.move_on_after(1):
+                await stream.aclose()
+
+    async def _upgrade(
+        self, stream: trio.abc.Stream, accepted: trio.SocketStream, request: Request, behind: bytes
+    ) -> None:
+        options = self._options
+        frames = FrameStream(stream, request.raw, behind, HANDSHAKE_MESSAGE_BYTES)
+        transport = WebSocketTransport(frames, options.max_message_bytes, options.max_buffered_bytes)
+        tokens = request.query.get("token")
+        origin = Origin(self._address(accepted, request), tokens[0] if tokens else None)
+        await self._server.handle_connection(transport, origin)
+
+    def _address(self, accepted: trio.SocketStream, request: Request) -> str:
+        """Who is calling: the peer, or what a trusted proxy says it forwards for."""
+        try:
+            address: str = accepted.socket.getpeername()[0]
+        except OSError:
+            return "unknown"
+        for forwarded in reversed(request.headers.get("x-forwarded-for", "").split(",")):
+            if not self._is_trusted(address) or not forwarded.strip():
+                break
+            address = forwarded.strip()
+        return address[:64]
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._options.trusted_proxies)
+
+
+def tls_context(certificate: str, key: str) -> ssl.SSLContext:
+    """A server's TLS context from PEM files. Raises OSError or ssl.SSLError."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def addresses(listeners: Sequence[trio.SocketListener]) -> list[str]:
+    """host:port of each listener, IPv6 in brackets."""
+    found = []
+    for listener in listeners:
+        host, port = listener.socket.getsockname()[:2]
+        found.append(f"[{host}]:{port}" if listener.socket.family == socket.AF_INET6 else f"{host}:{port}")
+    return found

@@ -1,0 +1,68 @@
+"""Reading the log in threads, for sessions that are behind the tail."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from kora_daemon.model.delivery import DeliveryEntry, LogEntry, Page
+from kora_daemon.model.versions import causal_order
+from kora_daemon.model.view import View
+from kora_daemon.protocol.delivery import LogPositions, Read
+from kora_daemon.protocol.delta import resume_after
+from kora_daemon.protocol.events import LogRead
+from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES
+from kora_daemon.server.threads import ThreadPool
+from kora_daemon.server.visible import visible_entries
+from kora_daemon.store.contract import Store
+
+READER_THREADS = 4
+T = TypeVar("T")
+
+
+class Readers:
+    """A few threads that read. Every call may raise StoreError."""
+
+    def __init__(self, store: Store, encode: Callable[[LogEntry, int], DeliveryEntry]) -> None:
+        self._store = store
+        self._encode = encode
+        self._threads = ThreadPool("kora-reader", READER_THREADS)
+
+    async def greet(self, nodes: Sequence[str], delta_above: Mapping[str, int] | None, cursor: object) -> LogRead:
+        """What the answer to a handshake needs; with `delta_above`, also the causal delta above that vector."""
+        return await self._threads.run(lambda: self._greet(nodes, delta_above, cursor))
+
+    def _greet(self, nodes: Sequence[str], delta_above: Mapping[str, int] | None, cursor: object) -> LogRead:
+        # The frontier first: what is committed in between is delivered live, not lost.
+        frontier = self._store.frontier()
+        vector = self._store.version_vector(nodes)
+        delta = self._delta(delta_above, cursor, frontier) if delta_above is not None else ()
+        return LogRead(frontier, vector, delta)
+
+    def _delta(self, above: Mapping[str, int], cursor: object, frontier: int) -> Sequence[int]:
+        keys = [key for key in self._store.causal_keys_above(above) if key.sequence <= frontier]
+        ordered = causal_order(keys)
+        first = resume_after([key.id for key in ordered], cursor) if cursor is not None else 0
+        return array("q", [key.sequence for key in ordered[first:]])
+
+    async def page(self, read: Read, view: View) -> Page:
+        """The part of the log named by `read`, as far as a page goes."""
+        return await self._threads.run(lambda: self._page(read, view))
+
+    def _page(self, read: Read, view: View) -> Page:
+        if isinstance(read, LogPositions):
+            entries = self._store.entries_at(read.sequences)
+            return Page.of(0, 0, visible_entries(view, self._encoded(entries)))
+        entries = self._store.entries_after(read.after, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES)
+        inside = [entry for entry in entries if entry.sequence <= read.upto]
+        complete = len(inside) < len(entries) or not entries
+        upto = read.upto if complete else inside[-1].sequence
+        return Page.of(read.after, upto, visible_entries(view, self._encoded(inside)))
+
+    def _encoded(self, entries: Sequence[LogEntry]) -> list[DeliveryEntry]:
+        return [self._encode(entry, 0) for entry in entries]
+
+    async def read(self, call: Callable[[Store], T]) -> T:
+        """Any other question to the store."""
+        return await self._threads.run(lambda: call(self._store))

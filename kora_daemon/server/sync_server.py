@@ -1,0 +1,209 @@
+"""The sync server without a network: a store, a provider, and connections over whatever transport they come."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import structlog
+import trio
+from msgspec import Struct
+
+from kora_daemon.auth.contract import AuthProvider
+from kora_daemon.model.delivery import DeliveryEntry, LogEntry
+from kora_daemon.protocol.session import SessionRules
+from kora_daemon.protocol.uploads import UploadLimits
+from kora_daemon.server.admission import Admission
+from kora_daemon.server.awareness import AwarenessBroadcaster, AwarenessRelay
+from kora_daemon.server.connection import Connection, Origin, Services
+from kora_daemon.server.hub import Hub
+from kora_daemon.server.readers import Readers
+from kora_daemon.server.relay import Relay
+from kora_daemon.server.threads import ThreadPool
+from kora_daemon.server.transport import Transport
+from kora_daemon.server.writer import Writer
+from kora_daemon.store.contract import Store
+from kora_daemon.wire import json as codec
+
+log = structlog.get_logger("kora.server")
+
+
+class ServerOptions(Struct, frozen=True):
+    """How a server behaves; the defaults are those of the configuration file. Times in seconds."""
+
+    schema_version: int = 1
+    supported_schema_versions: tuple[int, int] | None = None
+    """Inclusive; None = `schema_version` alone."""
+    batch_size: int = 100
+    max_connections: int = 0
+    """0 = unlimited."""
+    uploads: UploadLimits = UploadLimits()
+    max_awareness_bytes: int = 16_384
+    handshake_timeout: float = 10.0
+    ping_interval: float = 25.0
+    refusal_delay: float = 1.0
+    allow_query_token: bool = False
+    shutdown_grace: float = 10.0
+
+
+class Status(Struct, frozen=True):
+    """A server at one moment."""
+
+    node_id: str
+    uptime_s: float
+    connected_clients: int
+    total_operations: int
+    frontier: int
+    store_failure: str | None
+
+
+class SyncServer:
+    """Syncs the devices that are handed to it with `handle_connection`.
+
+    `start` inside a nursery of yours, `stop` when done. The store is opened and closed by the server.
+    """
+
+    def __init__(self, store: Store, auth: AuthProvider, options: ServerOptions | None = None) -> None:
+        self._store = store
+        self._auth = auth
+        self._options = options or ServerOptions()
+        self._numbers = count(1)
+        self._connections: dict[Connection, trio.CancelScope] = {}
+        self._stop = trio.Event()
+        self._stopped = trio.Event()
+        self._services: Services | None = None
+        self._operations_at_start = 0
+        self._started_at = 0.0
+        self.clean_stop = True
+        """False once sessions had to be cut off because they did not finish in time."""
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Open the store and start the tasks; returns when connections can be handled. Raises StoreError."""
+        await nursery.start(self.run)
+
+    async def stop(self) -> None:
+        """Finish what is being written, acknowledge it, close the sessions and the store."""
+        self._stop.set()
+        await self._stopped.wait()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The whole life of the server; `start` is this in a nursery."""
+        thread = ThreadPool("kora-store", 1)
+        await thread.run(self._store.open)
+        try:
+            self._operations_at_start = await thread.run(self._store.count_operations)
+            services = self._build(await thread.run(self._store.frontier))
+            self._started_at = trio.current_time()
+            async with trio.open_nursery() as core:
+                core.start_soon(services.hub.run)
+                core.start_soon(services.hub.sweep)
+                core.start_soon(services.awareness.run)
+                core.start_soon(self._write, services.writer, core.cancel_scope)
+                self._services = services
+                task_status.started()
+                await self._stop.wait()
+                await self._drain(services)
+                services.writer.finish()
+        finally:
+            self._services = None
+            with trio.CancelScope(shield=True):
+                await thread.run(self._store.close)
+            self._stopped.set()
+
+    async def _write(self, writer: Writer, core: trio.CancelScope) -> None:
+        await writer.run()
+        core.cancel()
+
+    async def _drain(self, services: Services) -> None:
+        with trio.move_on_after(self._options.shutdown_grace) as grace:
+            await services.hub.drain()
+        if grace.cancelled_caught:
+            self.clean_stop = False
+            log.warning("server.sessions_cut_off", sessions=len(services.hub))
+            for scope in list(self._connections.values()):
+                scope.cancel()
+            await services.hub.drain()
+
+    def _build(self, frontier: int) -> Services:
+        options = self._options
+        rules = SessionRules(
+            self._store.node_id,
+            options.schema_version,
+            options.supported_schema_versions or (options.schema_version, options.schema_version),
+            options.batch_size,
+            options.uploads,
+            int(options.handshake_timeout * 1000),
+        )
+        hub = Hub(frontier)
+        admission = Admission(self._auth, options.refusal_delay, allow_query_token=options.allow_query_token)
+        return Services(
+            rules,
+            admission,
+            Writer(self._store, encode_entry, hub.publish),
+            Readers(self._store, encode_entry),
+            hub,
+            AwarenessBroadcaster(options.max_awareness_bytes),
+            Relay(hub),
+            options.ping_interval,
+        )
+
+    async def handle_connection(self, transport: Transport, origin: Origin | None = None) -> None:
+        """Serve one device over `transport`; returns when it has gone. Its troubles stay in here."""
+        services = self._running
+        limit = self._options.max_connections
+        full = 0 < limit <= len(services.hub)
+        connection = Connection(next(self._numbers), transport, services, origin or Origin(), full=full)
+        with trio.CancelScope() as scope:
+            self._connections[connection] = scope
+            try:
+                await connection.run()
+            finally:
+                del self._connections[connection]
+
+    @property
+    def _running(self) -> Services:
+        if self._services is None:
+            raise RuntimeError("the server is not running: call start first")
+        return self._services
+
+    @property
+    def store_failure(self) -> str | None:
+        """Why the store does not take writes, None while it does."""
+        return self._running.writer.failure
+
+    @property
+    def awareness(self) -> AwarenessRelay:
+        """Who is present."""
+        return self._running.awareness.relay
+
+    async def check_store(self) -> None:
+        """Ask the store something; raises StoreError when it does not answer."""
+        await self._running.readers.read(lambda store: store.frontier())
+
+    def get_connection_count(self) -> int:
+        """Connections, whether their handshake is done or not."""
+        return len(self._running.hub)
+
+    def get_status(self) -> Status:
+        """The server now."""
+        services = self._running
+        return Status(
+            services.rules.server_node_id,
+            round(trio.current_time() - self._started_at, 3),
+            len(services.hub),
+            self._operations_at_start + services.writer.committed_operations,
+            services.hub.frontier,
+            services.writer.failure,
+        )
+
+
+def encode_entry(entry: LogEntry, origin: int) -> DeliveryEntry:
+    """A log entry, ready to be sent many times."""
+    operation = entry.operation
+    return DeliveryEntry(
+        entry.sequence,
+        operation.id,
+        operation.node_id,
+        operation.collection,
+        codec.encode_operation(operation),
+        origin,
+    )

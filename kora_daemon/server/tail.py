@@ -1,0 +1,79 @@
+"""The newest part of the log, in memory and already encoded.
+
+Sessions that keep up are served from here; those further behind read the store. Bounded in bytes: the oldest go first.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+
+from kora_daemon.model.delivery import DeliveryEntry, Page
+from kora_daemon.model.view import View
+from kora_daemon.server.visible import visible_entries
+
+MAX_TAIL_BYTES = 16 << 20
+MAX_PAGE_BYTES = 1 << 20
+MAX_PAGE_ENTRIES = 1_000
+_CACHED_PAGES = 512
+_ENTRY_OVERHEAD_BYTES = 400
+
+
+class Tail:
+    """Entries above `floor`, up to the frontier. A page is cut and filtered once for all sessions of a view."""
+
+    def __init__(self, frontier: int, max_bytes: int = MAX_TAIL_BYTES) -> None:
+        self.floor = frontier
+        self.frontier = frontier
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: deque[DeliveryEntry] = deque()
+        self._pages: dict[tuple[str, int, int], Page] = {}
+
+    def extend(self, entries: Iterable[DeliveryEntry]) -> None:
+        """Add what was committed, in delivery order."""
+        for entry in entries:
+            self._entries.append(entry)
+            self._bytes += len(entry.body) + _ENTRY_OVERHEAD_BYTES
+            self.frontier = entry.sequence
+        while self._bytes > self._max_bytes:
+            oldest = self._entries.popleft()
+            self._bytes -= len(oldest.body) + _ENTRY_OVERHEAD_BYTES
+            self.floor = oldest.sequence
+        self._pages.clear()
+
+    def page(self, view: View, after: int, upto: int) -> Page | None:
+        """The page of (after, upto], possibly ending early; None when it begins below the tail."""
+        if after < self.floor:
+            return None
+        key = (view.key, after, upto)
+        page = self._pages.get(key)
+        if page is None:
+            page = self._cut(view, after, upto)
+            if len(self._pages) >= _CACHED_PAGES:
+                self._pages.clear()
+            self._pages[key] = page
+        return page
+
+    def _cut(self, view: View, after: int, upto: int) -> Page:
+        first = self._position(after)
+        entries: list[DeliveryEntry] = []
+        size = 0
+        for entry in islice(self._entries, first, None):
+            if entry.sequence > upto:
+                break
+            entries.append(entry)
+            size += len(entry.body)
+            if size >= MAX_PAGE_BYTES or len(entries) >= MAX_PAGE_ENTRIES:
+                upto = entry.sequence
+                break
+        return Page.of(after, upto, visible_entries(view, entries))
+
+    def _position(self, after: int) -> int:
+        """Index of the first entry above `after`."""
+        newest = len(self._entries)
+        if newest and self._entries[0].sequence + newest - 1 == self._entries[-1].sequence:
+            return max(0, after - self._entries[0].sequence + 1)  # no gaps, the usual case
+        return bisect_right(self._entries, after, key=lambda entry: entry.sequence)

@@ -1,0 +1,161 @@
+"""What a connection needs of whatever carries its frames. A WebSocket is one; library users may bring others."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from kora_daemon.wire.frame import Frame
+
+
+class Receiver(Protocol):
+    """The connection's side: where a transport puts what the peer sent."""
+
+    def opened(self) -> None:
+        """Frames may be sent from now on."""
+        ...
+
+    async def ready(self) -> None:
+        """Return when the next frame may be handed in; until then the peer has to wait."""
+        ...
+
+    def receive(self, frame: Frame) -> None:
+        """Take one frame. Never blocks, never raises."""
+        ...
+
+    def overflowed(self) -> None:
+        """More than `max_buffered_bytes` wait for a peer that does not read."""
+        ...
+
+
+class Transport(Protocol):
+    """One peer. All calls come from the event loop's thread."""
+
+    async def serve(self, receiver: Receiver) -> None:
+        """Hand in the peer's frames, in order, until it is gone. `await receiver.ready()` before each."""
+        ...
+
+    def admit(self) -> None:
+        """The peer's handshake was accepted: it may send messages of full size now."""
+        ...
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame, or queue it; never blocks. Nothing happens when the peer is gone."""
+        ...
+
+    def ping(self) -> None:
+        """Provoke a sign of life."""
+        ...
+
+    @property
+    def heard_at(self) -> float:
+        """When the peer last gave a sign of life, on the event loop's clock (s)."""
+        ...
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes queued here and not yet given to the network."""
+        ...
+
+    def delivered(self) -> bool:
+        """Whether all that was sent has left this machine, as far as can be known."""
+        ...
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye and end the connection; takes a few seconds at most. Idempotent."""
+        ...
+
+
+class MemoryTransport:
+    """A transport inside one process: the other end is a `MemoryPeer`."""
+
+    def __init__(self, incoming: trio.MemoryReceiveChannel[Frame], outgoing: trio.MemorySendChannel[Frame]) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self.closed_with: tuple[int, str] | None = None
+
+    async def serve(self, receiver: Receiver) -> None:
+        """Hand in frames until the peer closes its end."""
+        self._receiver = receiver
+        receiver.opened()
+        async for frame in self._incoming:
+            await receiver.ready()
+            receiver.receive(frame)
+
+    def admit(self) -> None:
+        """All sizes are welcome anyway."""
+
+    def send(self, frame: Frame) -> None:
+        """Queue a frame; a peer that has as many unread as the channel takes has overflowed."""
+        try:
+            self._outgoing.send_nowait(frame)
+        except trio.WouldBlock:
+            self._receiver.overflowed()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    def ping(self) -> None:
+        """Not needed: a peer in the same process can't vanish."""
+
+    @property
+    def heard_at(self) -> float:
+        """Always now."""
+        return trio.current_time()
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Nothing waits outside the channel."""
+        return 0
+
+    def delivered(self) -> bool:
+        """Whether the peer has read everything."""
+        return self._outgoing.statistics().current_buffer_used == 0
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close both directions."""
+        if self.closed_with is None:
+            self.closed_with = (code, reason)
+        await self._outgoing.aclose()
+        await self._incoming.aclose()
+
+
+class MemoryPeer:
+    """The client's end of a `MemoryTransport`."""
+
+    def __init__(
+        self,
+        transport: MemoryTransport,
+        outgoing: trio.MemorySendChannel[Frame],
+        incoming: trio.MemoryReceiveChannel[Frame],
+    ) -> None:
+        self._transport = transport
+        self._outgoing = outgoing
+        self._incoming = incoming
+
+    @property
+    def closed_with(self) -> tuple[int, str] | None:
+        """Close code and reason once the server has closed."""
+        return self._transport.closed_with
+
+    async def send(self, text: str | bytes) -> None:
+        """Send a text frame (str) or a binary one (bytes)."""
+        binary = isinstance(text, bytes)
+        await self._outgoing.send(Frame(text if isinstance(text, bytes) else text.encode(), binary))
+
+    async def receive(self) -> bytes:
+        """The payload of the next frame; raises trio.EndOfChannel when the server has closed."""
+        return (await self._incoming.receive()).payload
+
+    async def close(self) -> None:
+        """Vanish."""
+        await self._outgoing.aclose()
+        await self._incoming.aclose()
+
+
+def memory_transport(frames: int = 1_000) -> tuple[MemoryTransport, MemoryPeer]:
+    """Two connected ends; each direction holds at most `frames` unread frames."""
+    to_server, from_client = trio.open_memory_channel[Frame](frames)
+    to_client, from_server = trio.open_memory_channel[Frame](frames)
+    transport = MemoryTransport(from_client, to_client)
+    return transport, MemoryPeer(transport, to_server, from_server)

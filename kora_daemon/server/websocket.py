@@ -1,0 +1,89 @@
+"""The WebSocket as a transport: trio-websocket over our `FrameStream`."""
+
+from __future__ import annotations
+
+import trio
+import trio_websocket
+
+from kora_daemon.server.framing import frame_bytes
+from kora_daemon.server.stream import RECEIVE_BYTES, FrameStream
+from kora_daemon.server.transport import Receiver
+from kora_daemon.wire.frame import Frame
+
+UPGRADE_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 2.0
+HANDSHAKE_MESSAGE_BYTES = 1 << 20
+"""Before its handshake was accepted a peer may not send more than this in a message."""
+
+
+class WebSocketTransport:
+    """One upgraded connection. `max_message_bytes` holds once `admit` was called, a smaller limit before."""
+
+    def __init__(self, stream: FrameStream, max_message_bytes: int, max_buffered_bytes: int) -> None:
+        self._stream = stream
+        self._outbox = stream.outbox
+        self._max_message_bytes = max_message_bytes
+        self._max_buffered_bytes = max_buffered_bytes
+        self._receiver: Receiver | None = None
+        self._websocket: trio_websocket.WebSocketConnection | None = None
+
+    async def serve(self, receiver: Receiver) -> None:
+        """Answer the upgrade, then hand in frames until the peer is gone."""
+        self._receiver = receiver
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._outbox.run)
+            async with trio.open_nursery() as reading:
+                with trio.fail_after(UPGRADE_TIMEOUT_S):
+                    request = await trio_websocket.wrap_server_stream(
+                        reading,
+                        self._stream,
+                        message_queue_size=1,
+                        max_message_size=self._max_message_bytes,
+                        receive_buffer_size=RECEIVE_BYTES,
+                    )
+                    self._websocket = await request.accept()
+                self._stream.upgrade(receiver)
+                receiver.opened()
+            with trio.move_on_after(CLOSE_TIMEOUT_S):
+                await self._outbox.flush()
+            nursery.cancel_scope.cancel()
+
+    def admit(self) -> None:
+        """The handshake was accepted: allow messages of full size."""
+        self._stream.allow(self._max_message_bytes)
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame, or queue it."""
+        websocket = self._websocket
+        if websocket is None or websocket.closed:
+            return
+        self._outbox.push(frame_bytes(frame))
+        if self._outbox.buffered_bytes > self._max_buffered_bytes and self._receiver is not None:
+            self._receiver.overflowed()
+
+    def ping(self) -> None:
+        """Provoke a sign of life, unless enough is queued for the peer to answer to."""
+        if self._outbox.buffered_bytes == 0:
+            self._stream.ping()
+
+    @property
+    def heard_at(self) -> float:
+        """When the last byte came in."""
+        return self._stream.heard_at
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes that the kernel did not take yet."""
+        return self._outbox.buffered_bytes
+
+    def delivered(self) -> bool:
+        """Whether the peer's kernel has everything."""
+        return self._outbox.buffered_bytes == 0 and self._outbox.in_kernel_bytes() == 0
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close handshake, with a deadline; then the socket is closed whatever the peer does."""
+        with trio.move_on_after(CLOSE_TIMEOUT_S):
+            if self._websocket is not None:
+                await self._websocket.aclose(code, reason.encode()[:123].decode(errors="ignore"))
+        with trio.CancelScope(shield=True), trio.move_on_after(CLOSE_TIMEOUT_S):
+            await self._stream.aclose()
