@@ -41,7 +41,7 @@ TIMESTAMP = OPERATION["timestamp"]
         ({"atomicOps": {"n": 5}}, 'atomicOps["n"] is 5, expected an object'),
         ({"atomicOps": {"n": {}}}, 'atomicOps["n"].type is missing, expected one of increment, max'),
         ({"atomicOps": {"n": {"type": "max"}}}, 'atomicOps["n"].value is missing, expected a number'),
-        ({"mutationName": {}}, "mutationName is an object, expected a text or null"),
+        ({"mutationName": {}}, "mutationName is an object, expected a text of whole characters or null"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -77,9 +77,13 @@ def test_half_a_character_is_refused_in_causes_and_the_clocks_node() -> None:
     assert structure_problem(OPERATION | {"timestamp": {**TIMESTAMP, "nodeId": "\udfff"}}) is not None
 
 
-def test_half_a_character_is_welcome_everywhere_else() -> None:
-    change = {"data": {"\ud800": "\udfff"}, "previousData": {"a": ["\ud800"]}, "mutationName": "\ud800"}
+def test_half_a_character_is_welcome_in_the_data() -> None:
+    change = {"data": {"\ud800": "\udfff"}, "previousData": {"a": ["\ud800"]}}
     assert structure_problem(OPERATION | change) is None
+
+
+def test_half_a_character_can_not_be_kept_in_a_name() -> None:
+    assert structure_problem(OPERATION | {"mutationName": "\ud800"}) is not None
 
 
 def test_a_message_is_short_and_can_always_be_sent() -> None:
