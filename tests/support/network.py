@@ -1,0 +1,176 @@
+"""A server on a real socket, inside the test's own event loop, and a plain WebSocket client to talk to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+import trio_websocket
+
+from kora_daemon.auth.contract import AuthProvider
+from kora_daemon.auth.none import NoAuthProvider
+from kora_daemon.server.listener import Listener, ListenerOptions
+from kora_daemon.server.routes import Routes
+from kora_daemon.server.sync_server import ServerOptions, SyncServer
+from kora_daemon.store.contract import Store
+from kora_daemon.store.memory import MemoryStore
+
+PATIENCE_S = 10.0
+"""How long a test waits for something that has to happen."""
+
+
+class Host:
+    """A running server and where to find it."""
+
+    def __init__(self, server: SyncServer, port: int) -> None:
+        self.server = server
+        self.port = port
+        self.url = f"ws://127.0.0.1:{port}/"
+
+
+@asynccontextmanager
+async def running_server(
+    store: Store | None = None,
+    auth: AuthProvider | None = None,
+    options: ServerOptions | None = None,
+    listening: ListenerOptions | None = None,
+) -> AsyncIterator[Host]:
+    """A server with a listener on a free port, stopped in the proper order at the end."""
+    server = SyncServer(store or MemoryStore(), auth or NoAuthProvider(), options)
+    listening = listening or ListenerOptions(port=0)
+    async with trio.open_nursery() as nursery:
+        await server.start(nursery)
+        async with trio.open_nursery() as front:
+            listener = Listener(server, Routes(server, "/", "test"), listening)
+            listeners = await listener.open()
+            front.start_soon(listener.serve, listeners, nursery)
+            port = listeners[0].socket.getsockname()[1]
+            try:
+                yield Host(server, port)
+            finally:
+                front.cancel_scope.cancel()
+        with trio.CancelScope(shield=True), trio.move_on_after(PATIENCE_S):
+            await server.stop()
+        nursery.cancel_scope.cancel()
+
+
+class Closed(Exception):
+    """The server closed the connection."""
+
+    def __init__(self, code: int, reason: str | None) -> None:
+        super().__init__(f"{code} {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class Client:
+    """A peer that says exactly what a test tells it to. It answers pings and nothing else."""
+
+    def __init__(self, websocket: trio_websocket.WebSocketConnection) -> None:
+        self._websocket = websocket
+        self._messages = 0
+
+    async def say(self, message: dict[str, Any]) -> str:
+        """Send a message, with a message id if it has none; return the id."""
+        self._messages += 1
+        message = {"messageId": f"msg-{self._messages}", **message}
+        await self.say_text(json.dumps(message))
+        return str(message["messageId"])
+
+    async def say_text(self, text: str | bytes) -> None:
+        """Send a frame as it is."""
+        try:
+            await self._websocket.send_message(text)
+        except trio_websocket.ConnectionClosed as closed:
+            raise _closed(closed) from None
+
+    async def hear(self) -> dict[str, Any]:
+        """The next message; raises Closed when the server has closed instead."""
+        message = json.loads(await self.hear_text())
+        assert isinstance(message, dict)
+        return message
+
+    async def hear_text(self) -> str:
+        """The next frame as text."""
+        try:
+            with trio.fail_after(PATIENCE_S):
+                text = await self._websocket.get_message()
+        except trio_websocket.ConnectionClosed as closed:
+            raise _closed(closed) from None
+        assert isinstance(text, str)
+        return text
+
+    async def hears_nothing(self, seconds: float = 0.2) -> bool:
+        """Whether the server stays silent for a while."""
+        with trio.move_on_after(seconds):
+            await self._websocket.get_message()
+            return False
+        return True
+
+    async def closed(self) -> Closed:
+        """Wait until the server has closed; messages on the way are passed over."""
+        while True:
+            try:
+                await self.hear()
+            except Closed as closed:
+                return closed
+
+    async def shake_hands(self, node_id: str = "node-a", watermark: int | None = 0, **members: Any) -> dict[str, Any]:
+        """Send a handshake and return the response; whatever comes after it is still to be heard."""
+        handshake: dict[str, Any] = {"type": "handshake", "nodeId": node_id, "versionVector": {}, "schemaVersion": 1}
+        if watermark is not None:
+            handshake["lastDeliverySequence"] = watermark
+        await self.say({**handshake, **members})
+        return await self.hear()
+
+    async def upload(self, *operations: dict[str, Any]) -> str:
+        """Send a final batch."""
+        return await self.say(
+            {"type": "operation-batch", "operations": list(operations), "isFinal": True, "batchIndex": 0}
+        )
+
+    async def acknowledge(self, batch: dict[str, Any]) -> None:
+        """Acknowledge a batch as a stock client does."""
+        operations = batch["operations"]
+        message = {
+            "type": "acknowledgment",
+            "acknowledgedMessageId": batch["messageId"],
+            "lastSequenceNumber": operations[-1]["sequenceNumber"] if operations else 0,
+        }
+        if "maxDeliverySequence" in batch:
+            message["deliverySequence"] = batch["maxDeliverySequence"]
+        await self.say(message)
+
+    async def go(self) -> None:
+        """Close as a browser does."""
+        with trio.move_on_after(PATIENCE_S):
+            await self._websocket.aclose(1000, "Client disconnecting")
+
+
+def _closed(closed: trio_websocket.ConnectionClosed) -> Closed:
+    reason = closed.reason
+    return Closed(reason.code, reason.reason) if reason is not None else Closed(1006, None)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Client]:
+    """A client on an open WebSocket; gone at the end."""
+    async with trio_websocket.open_websocket_url(url, max_message_size=1 << 26) as websocket:
+        yield Client(websocket)
+
+
+@asynccontextmanager
+async def streaming(url: str, node_id: str = "node-a", watermark: int | None = 0) -> AsyncIterator[Client]:
+    """A client past its handshake: the response is heard, the first download acknowledged."""
+    async with connected(url) as client:
+        response = await client.shake_hands(node_id, watermark)
+        assert response["accepted"] is True
+        while True:
+            batch = await client.hear()
+            await client.acknowledge(batch)
+            if batch["isFinal"]:
+                break
+        yield client
