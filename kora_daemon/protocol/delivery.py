@@ -16,9 +16,10 @@ from kora_daemon.protocol.messages import Acknowledgment
 
 RESEND_AFTER_MS = 2_000
 RESEND_AT_MOST_EVERY_MS = 60_000
-WINDOW_BYTES = 1 << 20
-"""Sent and not yet acknowledged; a stalled peer costs this much and no more."""
-WINDOW_BATCHES = 64
+WINDOW_BYTES = 256 << 10
+WINDOW_BATCHES = 16
+"""Sent and not yet acknowledged; a stalled peer costs this much and no more. Several times what a stock client applies
+in a round trip, and small enough that little of it is left over when a connection is cut."""
 
 
 class LogSpan(Struct, frozen=True, gc=False):
@@ -64,10 +65,23 @@ class ResendTimer:
 
 
 class _Sent(Struct, frozen=True, gc=False):
+    message_id: str
     maximum: int
     size_bytes: int
-    completes: bool
-    """It is the final batch of the handshake's scan, which every client waits for."""
+    is_final: bool
+    is_empty: bool
+
+    def was_taken(self, message: Acknowledgment) -> bool:
+        """Whether `message` says that the client applied this batch.
+
+        A client that passes over a batch as a duplicate acknowledges it too, with the watermark that it has and
+        sequence number 0.
+        """
+        return (
+            message.acknowledged_message_id == self.message_id
+            and message.delivery_sequence == self.maximum
+            and (self.is_empty or message.last_sequence_number != 0)
+        )
 
 
 class WatermarkStream:
@@ -114,14 +128,15 @@ class WatermarkStream:
             self._index += len(batches)
             self.catching_up = not completes
         for batch in batches:
-            self._sent(batch, completes and batch.is_final, now_ms)
+            self._sent(batch, now_ms)
         return batches
 
-    def _sent(self, batch: DeliveryBatch, completes: bool, now_ms: int) -> None:
+    def _sent(self, batch: DeliveryBatch, now_ms: int) -> None:
         self.watermark = batch.maximum
         self._highest_sent = max(self._highest_sent, batch.maximum)
-        self._flight.append(_Sent(batch.maximum, batch.size_bytes, completes))
-        self._flight_bytes += batch.size_bytes
+        size_bytes = batch.size_bytes
+        self._flight.append(_Sent(batch.message_id, batch.maximum, size_bytes, batch.is_final, not batch.entries))
+        self._flight_bytes += size_bytes
         self._timer.arm(now_ms)
 
     def _cut(self, page: Page, next_id: Callable[[], str], *, completes: bool) -> list[DeliveryBatch]:
@@ -145,31 +160,30 @@ class WatermarkStream:
         return batches
 
     def acknowledge(self, message: Acknowledgment, now_ms: int) -> bool:
-        """The client holds everything up to the acknowledgment's delivery sequence; True = start over from there."""
-        sequence = message.delivery_sequence
-        if not isinstance(sequence, int):
-            return False
-        if sequence == self.acknowledged and self._flight and self._flight[0].maximum == sequence:
-            self._land(now_ms)  # an empty final batch moves nothing: base = max
-        elif self.acknowledged < sequence <= self._highest_sent:
-            self.acknowledged = sequence
-            self._settled = self._settled or sequence >= self._target
-            aligned = False
-            while self._flight and self._flight[0].maximum <= sequence:
-                aligned = self._flight[0].maximum == sequence
-                self._land(now_ms)
-            if not aligned:
-                # It holds a position between two batches of the current cut: what is under way won't fit.
-                self._restart()
-                self._timer.progress(now_ms, waiting=False)
-                return True
-        return False
+        """The client holds everything up to the acknowledgment's delivery sequence; True = start over from there.
 
-    def _land(self, now_ms: int) -> None:
-        landed = self._flight.popleft()
-        self._flight_bytes -= landed.size_bytes
-        self._settled = self._settled or landed.completes
+        It may hold more than this session sent: frames of its previous connection that it had not applied yet move its
+        watermark after the handshake. What is under way then counts as a duplicate, the final batch included, and
+        without another final batch a stock client would wait in `syncing` for ever.
+        """
+        sequence = message.delivery_sequence
+        if not isinstance(sequence, int) or not self.acknowledged <= sequence <= max(self._highest_sent, self._target):
+            return False
+        taken = next((sent for sent in self._flight if sent.was_taken(message)), None)
+        if taken is None and sequence == self.acknowledged:
+            return False
+        self._settled = self._settled or (taken is not None and taken.is_final)
+        aligned = False
+        while self._flight and self._flight[0].maximum <= sequence:
+            landed = self._flight.popleft()
+            self._flight_bytes -= landed.size_bytes
+            aligned = landed.maximum == sequence
+        self.acknowledged = sequence
         self._timer.progress(now_ms, waiting=bool(self._flight))
+        if aligned and (self._flight or self._settled or self.catching_up):
+            return False
+        self._restart()
+        return True
 
     def rewind_if_stalled(self, now_ms: int) -> bool:
         """Go back to the acknowledged position when acknowledgments are overdue."""
@@ -179,6 +193,7 @@ class WatermarkStream:
         return True
 
     def _restart(self) -> None:
+        self._timer.due_ms = None
         self.scanned = self.watermark = self.acknowledged
         self.catching_up = not self._settled
         self._index = 0

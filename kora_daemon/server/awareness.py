@@ -18,6 +18,10 @@ ROUND_INTERVAL_S = 0.015
 """Between two rounds of a busy room: states that change faster are merged."""
 NO_STATE = Raw(b"null")
 
+REFRESH_AFTER_S = 20.0
+REFRESH_INTERVAL_S = 1.0
+"""Clients drop a state that they have not heard of for 30 s, and none repeats its own."""
+
 Send = Callable[[Frame], None]
 
 
@@ -34,6 +38,7 @@ class _Member(Struct):
     public_id: int
     unique_id: int
     state: Raw | None = None
+    told_at: float = 0.0
 
 
 class AwarenessRelay:
@@ -102,8 +107,18 @@ class AwarenessRelay:
         """Client id that the others see -> JSON text of the state, of all clients that have one."""
         return {member.public_id: bytes(member.state) for member in self._members.values() if member.state is not None}
 
-    def send_round(self) -> None:
+    def refresh(self, now: float) -> None:
+        """Put the states into the next round that were not told for `REFRESH_AFTER_S`; `now` is in s."""
+        for client, member in self._members.items():
+            if member.state is not None and now - member.told_at >= REFRESH_AFTER_S:
+                self._changed[client] = member
+
+    def send_round(self, now: float = 0.0) -> None:
         """Send what changed since the last round. Who hears the same gets the same frame; nobody hears itself."""
+        for member in self._changed.values():
+            member.told_at = now
+        if not self._changed and not self._gone:
+            return
         speakers = [*self._gone, *self._changed.values()]
         by_public_id = {speaker.public_id: speaker for speaker in speakers}
         self._changed.clear()
@@ -150,7 +165,9 @@ class AwarenessBroadcaster:
     async def run(self) -> None:
         """Send rounds, for ever."""
         while True:
-            await self._due.wait()
+            with trio.move_on_after(REFRESH_INTERVAL_S):
+                await self._due.wait()
             self._due = trio.Event()
-            self.relay.send_round()
+            self.relay.refresh(trio.current_time())
+            self.relay.send_round(trio.current_time())
             await trio.sleep(ROUND_INTERVAL_S)

@@ -63,7 +63,7 @@ class FrameParser:
         self._fragments: bytearray | None = None
         self._fragments_opcode = CONTINUATION
 
-    def feed(self, data: bytes | bytearray) -> None:
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Add what came from the socket."""
         if self._start:
             del self._buffer[: self._start]

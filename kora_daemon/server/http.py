@@ -55,32 +55,30 @@ def text_response(status: int, text: str, **headers: str) -> Response:
 
 
 Answer = Callable[[Request], Awaitable[Response]]
-Upgrade = Callable[[Request, bytes], Awaitable[None]]
+
+
+class Upgrade(Struct, frozen=True):
+    """A request after which the connection speaks WebSocket; `behind` are bytes read beyond its head."""
+
+    request: Request
+    behind: bytes
 
 
 class HttpConnection:
-    """One connection that begins with HTTP: plain requests until it is closed or upgraded.
+    """One connection that begins with HTTP. `answer` answers plain requests; `accepts_upgrade` says what is none."""
 
-    `answer` answers a plain request; `upgrade` takes over with the request and the bytes read behind it, for good,
-    when `accepts_upgrade` says so.
-    """
-
-    def __init__(
-        self,
-        stream: trio.abc.Stream,
-        answer: Answer,
-        upgrade: Upgrade,
-        accepts_upgrade: Callable[[Request], bool],
-    ) -> None:
+    def __init__(self, stream: trio.abc.Stream, answer: Answer, accepts_upgrade: Callable[[Request], bool]) -> None:
         self._stream = stream
         self._answer = answer
-        self._upgrade = upgrade
         self._accepts_upgrade = accepts_upgrade
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._raw = bytearray()
 
-    async def serve(self) -> None:
-        """Serve until either side is done. A peer that is slow, gone or talks nonsense just ends it."""
+    async def serve(self) -> Upgrade | None:
+        """Serve until there is a request to upgrade, or (None) either side is done.
+
+        A peer that is slow, gone or talks nonsense just ends it.
+        """
         timeout = HEAD_TIMEOUT_S
         while True:
             try:
@@ -88,17 +86,16 @@ class HttpConnection:
                     request = await self._read_head()
             except h11.RemoteProtocolError as error:
                 await self._refuse(error)
-                return
+                return None
             except trio.TooSlowError:
-                return
+                return None
             if request is None:
-                return
+                return None
             if request.wants_upgrade and self._accepts_upgrade(request):
-                await self._upgrade(request, bytes(self._http.trailing_data[0]))
-                return
+                return Upgrade(request, bytes(self._http.trailing_data[0]))
             await self._respond(request, await self._answer(request))
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
-                return  # `Connection: close`, or a body that nobody asked for
+                return None  # `Connection: close`, or a body that nobody asked for
             self._http.start_next_cycle()
             self._raw = bytearray(self._http.trailing_data[0])
             timeout = IDLE_TIMEOUT_S

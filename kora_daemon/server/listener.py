@@ -12,7 +12,7 @@ import trio
 from msgspec import Struct
 
 from kora_daemon.server.connection import Origin
-from kora_daemon.server.http import HttpConnection, Request
+from kora_daemon.server.http import HttpConnection, Request, Upgrade
 from kora_daemon.server.routes import Routes
 from kora_daemon.server.stream import FrameStream
 from kora_daemon.server.sync_server import SyncServer
@@ -61,14 +61,12 @@ class Listener:
         stream: trio.abc.Stream = accepted
         if self._options.tls is not None:
             stream = trio.SSLStream(accepted, self._options.tls, server_side=True, https_compatible=True)
-        http = HttpConnection(
-            stream,
-            self._routes.answer,
-            lambda request, behind: self._upgrade(stream, accepted, request, behind),
-            self._routes.accepts_upgrade,
-        )
         try:
-            await http.serve()
+            upgrade = await HttpConnection(stream, self._routes.answer, self._routes.accepts_upgrade).serve()
+            if upgrade is not None:
+                transport, origin = self._upgrade(stream, accepted, upgrade)
+                del upgrade
+                await self._server.handle_connection(transport, origin)
         except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
             pass  # the peer has gone, or never spoke TLS
         except Exception:
@@ -77,15 +75,14 @@ class Listener:
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await stream.aclose()
 
-    async def _upgrade(
-        self, stream: trio.abc.Stream, accepted: trio.SocketStream, request: Request, behind: bytes
-    ) -> None:
-        options = self._options
-        frames = FrameStream(stream, request.raw, behind, HANDSHAKE_MESSAGE_BYTES)
+    def _upgrade(
+        self, stream: trio.abc.Stream, accepted: trio.SocketStream, upgrade: Upgrade
+    ) -> tuple[WebSocketTransport, Origin]:
+        options, request = self._options, upgrade.request
+        frames = FrameStream(stream, request.raw, upgrade.behind, HANDSHAKE_MESSAGE_BYTES)
         transport = WebSocketTransport(frames, options.max_message_bytes, options.max_buffered_bytes)
         tokens = request.query.get("token")
-        origin = Origin(self._address(accepted, request), tokens[0] if tokens else None)
-        await self._server.handle_connection(transport, origin)
+        return transport, Origin(self._address(accepted, request), tokens[0] if tokens else None)
 
     def _address(self, accepted: trio.SocketStream, request: Request) -> str:
         """Who is calling: the peer, or what a trusted proxy says it forwards for."""

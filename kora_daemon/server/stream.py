@@ -19,6 +19,8 @@ from kora_daemon.server.framing import PING_FRAME, FrameError, FrameParser, clos
 from kora_daemon.server.transport import Receiver
 
 RECEIVE_BYTES = 65_536
+_RECEIVE_BUFFER = bytearray(RECEIVE_BYTES)
+"""One for all sockets of the process: between the read into it and the copy out of it nothing else runs."""
 _WRITE_AT_ONCE = 64
 """Queued frames joined into one write."""
 
@@ -26,23 +28,22 @@ _WRITE_AT_ONCE = 64
 class Outbox:
     """Bytes on their way to one socket. Written at once while the kernel takes them, queued when it does not.
 
-    The queue is emptied by `run`, the only place that waits. Its size is for the owner to watch: `buffered_bytes`.
+    A task of `nursery` empties the queue while there is one. Its size is for the owner to watch: `buffered_bytes`.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self.nursery: trio.Nursery | None = None
         # A TLS stream has no file descriptor of use: everything goes through the queue then.
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._queue: deque[bytes | memoryview] = deque()
-        self._queued = trio.Event()
-        self._drained = trio.Event()
-        self._drained.set()
+        self._drained: trio.Event | None = None
         self.buffered_bytes = 0
         self.broken = False
 
     def push(self, data: bytes) -> None:
         """Send, or queue; never blocks."""
-        if self.broken:
+        if self.broken or self.nursery is None:
             return
         written = 0
         if self._socket is not None and not self._queue:
@@ -54,30 +55,28 @@ class Outbox:
                 self.broken = True
                 return
         if written < len(data):
-            if not self._queue:
-                self._drained = trio.Event()
             self._queue.append(memoryview(data)[written:] if written else data)
             self.buffered_bytes += len(data) - written
-            self._queued.set()
+            if self._drained is None:
+                self._drained = trio.Event()
+                self.nursery.start_soon(self._drain, self._drained)
 
     async def flush(self) -> None:
         """Return when everything pushed so far is in the kernel's hands, or never will be."""
-        await self._drained.wait()
+        if self._drained is not None:
+            await self._drained.wait()
 
-    async def run(self) -> None:
-        """Empty the queue, for ever."""
-        while True:
-            await self._queued.wait()
-            self._queued = trio.Event()
-            try:
-                while self._queue:
-                    await self._write_some()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self.broken = True
-            if self.broken:
-                self._queue.clear()
-                self.buffered_bytes = 0
-            self._drained.set()
+    async def _drain(self, drained: trio.Event) -> None:
+        try:
+            while self._queue:
+                await self._write_some()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.broken = True
+            self._queue.clear()
+            self.buffered_bytes = 0
+        finally:
+            self._drained = None
+            drained.set()
 
     async def _write_some(self) -> None:
         count = min(len(self._queue), _WRITE_AT_ONCE)
@@ -108,6 +107,7 @@ class FrameStream(trio.abc.Stream):
     def __init__(self, stream: trio.abc.Stream, head: bytes, behind_head: bytes, limit_bytes: int) -> None:
         self._stream = stream
         self._head = head
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self.outbox = Outbox(stream)
         self._parser = FrameParser(limit_bytes)
         self._parser.feed(behind_head)
@@ -138,11 +138,9 @@ class FrameStream(trio.abc.Stream):
             while True:
                 message = self._parser.next()
                 if message is None:
-                    data = await self._stream.receive_some(RECEIVE_BYTES)
-                    self.heard_at = trio.current_time()
-                    if not data:
+                    if not await self._read():
                         return b""
-                    self._parser.feed(data)
+                    self.heard_at = trio.current_time()
                 elif isinstance(message, bytes):
                     return message
                 else:
@@ -151,6 +149,24 @@ class FrameStream(trio.abc.Stream):
         except FrameError as error:
             self.outbox.push(close_frame(error.code, error.reason))
             return b""
+
+    async def _read(self) -> int:
+        """Feed the parser; how many bytes, 0 at the end of the stream."""
+        if self._socket is None:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+            self._parser.feed(data)
+            return len(data)
+        while self._socket.fileno() >= 0:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                count = os.readv(self._socket.fileno(), [_RECEIVE_BUFFER])
+            except BlockingIOError:
+                continue
+            except OSError:
+                break
+            self._parser.feed(memoryview(_RECEIVE_BUFFER)[:count])
+            return count
+        return 0
 
     def ping(self) -> None:
         """Ask for a pong; trio-websocket ignores the ones it did not ask for."""

@@ -30,8 +30,8 @@ class WebSocketTransport:
     async def serve(self, receiver: Receiver) -> None:
         """Answer the upgrade, then hand in frames until the peer is gone."""
         self._receiver = receiver
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._outbox.run)
+        async with trio.open_nursery() as writing:
+            self._outbox.nursery = writing
             async with trio.open_nursery() as reading:
                 with trio.fail_after(UPGRADE_TIMEOUT_S):
                     request = await trio_websocket.wrap_server_stream(
@@ -46,7 +46,8 @@ class WebSocketTransport:
                 receiver.opened()
             with trio.move_on_after(CLOSE_TIMEOUT_S):
                 await self._outbox.flush()
-            nursery.cancel_scope.cancel()
+            self._outbox.nursery = None
+            writing.cancel_scope.cancel()
 
     def admit(self) -> None:
         """The handshake was accepted: allow messages of full size."""
