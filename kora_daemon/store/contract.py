@@ -59,6 +59,10 @@ class Store(Protocol):
         """Prove that a durable write is possible by making one; raises `StoreUnavailable` when it is not."""
         ...
 
+    def checkpoint(self) -> None:
+        """Tidy up behind the commits so far; may run beside everything else."""
+        ...
+
     def frontier(self) -> int:
         """The largest delivery sequence in the log, 0 for an empty one."""
         ...
@@ -69,6 +73,10 @@ class Store(Protocol):
 
     def version_vector(self, nodes: Iterable[str] | None = None) -> dict[str, int]:
         """Node id -> largest sequence number seen, of these nodes or of all; unknown nodes are left out."""
+        ...
+
+    def authors_after(self, sequence: int) -> set[str]:
+        """Node ids of the entries with a delivery sequence above `sequence`."""
         ...
 
     def entries_after(self, sequence: int, limit: int, max_bytes: int | None = None) -> list[LogEntry]:

@@ -1,0 +1,277 @@
+"""The log tables that SQL stores share with the reference server: names, columns, rows (store.md section 3).
+
+Knows no driver. Parameters are written `?`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.operation import NULL, Operation, Timestamp
+
+FORMAT_VERSION = 1
+"""Of the tables as this server writes them; a reader refuses a larger one."""
+
+Row = tuple[Any, ...]
+
+
+class Column(NamedTuple):
+    """A column. `constraint` is what follows name and type in its declaration."""
+
+    name: str
+    type: str
+    constraint: str = ""
+
+    @property
+    def declaration(self) -> str:
+        """As it stands in CREATE TABLE and ADD COLUMN."""
+        return " ".join(part for part in self if part)
+
+    @property
+    def can_be_added(self) -> bool:
+        """Whether a table that has rows already can be given this column."""
+        return not self.constraint or "DEFAULT" in self.constraint
+
+
+class Table(NamedTuple):
+    """A table with its indexes: index name -> columns."""
+
+    name: str
+    columns: Sequence[Column]
+    indexes: Mapping[str, Sequence[str]] = {}
+
+    @property
+    def creation(self) -> str:
+        """The statement that makes the table where it is missing."""
+        return f"CREATE TABLE IF NOT EXISTS {self.name} ({', '.join(c.declaration for c in self.columns)})"
+
+    @property
+    def index_creations(self) -> list[str]:
+        """The statements that make the indexes that are missing."""
+        return [
+            f"CREATE INDEX IF NOT EXISTS {index} ON {self.name} ({', '.join(columns)})"
+            for index, columns in self.indexes.items()
+        ]
+
+    @property
+    def insertion(self) -> str:
+        """The statement that inserts a row of all columns."""
+        columns = ", ".join(column.name for column in self.columns)
+        values = ", ".join("?" for _ in self.columns)
+        return " ".join(("INSERT INTO", self.name, f"({columns}) VALUES ({values})"))
+
+    def addition(self, column: Column) -> str:
+        """The statement that adds a column."""
+        return f"ALTER TABLE {self.name} ADD COLUMN {column.declaration}"
+
+    def missing_columns(self, present: Iterable[str]) -> list[Column]:
+        """The columns that a table with the columns `present` lacks."""
+        names = set(present)
+        return [column for column in self.columns if column.name not in names]
+
+
+OPERATIONS = Table(
+    "operations",
+    (
+        Column("id", "TEXT", "PRIMARY KEY"),
+        Column("node_id", "TEXT", "NOT NULL"),
+        Column("type", "TEXT", "NOT NULL"),
+        Column("collection", "TEXT", "NOT NULL"),
+        Column("record_id", "TEXT", "NOT NULL"),
+        Column("data", "TEXT"),
+        Column("previous_data", "TEXT"),
+        Column("atomic_ops", "TEXT"),
+        Column("wall_time", "INTEGER", "NOT NULL"),
+        Column("logical", "INTEGER", "NOT NULL"),
+        Column("timestamp_node_id", "TEXT", "NOT NULL"),
+        Column("sequence_number", "INTEGER", "NOT NULL"),
+        Column("causal_deps", "TEXT", "NOT NULL DEFAULT '[]'"),
+        Column("schema_version", "INTEGER", "NOT NULL"),
+        Column("received_at", "INTEGER", "NOT NULL"),
+        Column("delivery_seq", "INTEGER"),
+        # Ours: the reference's tables lose these two.
+        Column("transaction_id", "TEXT"),
+        Column("mutation_name", "TEXT"),
+    ),
+    {
+        "idx_node_seq": ("node_id", "sequence_number"),
+        "idx_collection": ("collection",),
+        "idx_received": ("received_at",),
+        "idx_delivery_seq": ("delivery_seq",),
+        "idx_collection_record": ("collection", "record_id"),
+    },
+)
+SYNC_STATE = Table(
+    "sync_state",
+    (
+        Column("node_id", "TEXT", "PRIMARY KEY"),
+        Column("max_sequence_number", "INTEGER", "NOT NULL"),
+        Column("last_seen_at", "INTEGER", "NOT NULL"),
+    ),
+)
+META = Table("kora_meta", (Column("key", "TEXT", "PRIMARY KEY"), Column("value", "TEXT")))
+"""What only this server keeps: `format`, `node_id`, and `probe`, a number that each probe raises."""
+
+TABLES = (OPERATIONS, SYNC_STATE, META)
+
+INSERT_OPERATION = OPERATIONS.insertion
+"""Takes what `operation_row` makes."""
+RAISE_VECTOR = """
+    INSERT INTO sync_state (node_id, max_sequence_number, last_seen_at) VALUES (?, ?, ?)
+    ON CONFLICT (node_id) DO UPDATE SET
+        max_sequence_number = max(sync_state.max_sequence_number, excluded.max_sequence_number),
+        last_seen_at = excluded.last_seen_at
+"""
+NUMBER_OLD_ROWS = """
+    UPDATE operations SET delivery_seq = numbered.delivery_seq
+    FROM (
+        SELECT id, (SELECT coalesce(max(delivery_seq), 0) FROM operations)
+            + row_number() OVER (ORDER BY received_at, sequence_number, id) AS delivery_seq
+        FROM operations WHERE delivery_seq IS NULL
+    ) AS numbered
+    WHERE operations.id = numbered.id
+"""
+"""Gives delivery sequences to rows from before the column."""
+
+JSON_COLUMNS = ("data", "previous_data", "atomic_ops")
+ENTRY_COLUMNS = (
+    "delivery_seq",
+    "id",
+    "node_id",
+    "type",
+    "collection",
+    "record_id",
+    "wall_time",
+    "logical",
+    "timestamp_node_id",
+    "sequence_number",
+    "causal_deps",
+    "schema_version",
+    *JSON_COLUMNS,
+    "transaction_id",
+    "mutation_name",
+)
+"""What `entry_of` takes, in this order; the JSON columns as text or as its bytes."""
+KEY_COLUMNS = ("delivery_seq", "id", "causal_deps", "wall_time", "logical", "timestamp_node_id")
+"""What `causal_key_of` takes, in this order."""
+
+_decode_texts = msgspec.json.Decoder(list[str]).decode
+
+
+def operation_row(operation: Operation, received_at_ms: int, sequence: int) -> Row:
+    """The log row of an operation, in the order of the columns of `OPERATIONS`."""
+    timestamp = operation.timestamp
+    causes = operation.causal_deps
+    return (
+        operation.id,
+        operation.node_id,
+        operation.type,
+        operation.collection,
+        operation.record_id,
+        _json_text(operation.data),
+        _json_text(operation.previous_data),
+        None if isinstance(operation.atomic_ops, UnsetType) else _json_text(operation.atomic_ops, empty="{}"),
+        timestamp.wall_time,
+        timestamp.logical,
+        timestamp.node_id,
+        operation.sequence_number,
+        msgspec.json.encode(causes).decode() if causes else "[]",
+        operation.schema_version,
+        received_at_ms,
+        sequence,
+        _noted(operation.transaction_id),
+        _noted(operation.mutation_name),
+    )
+
+
+def vector_rows(operations: Iterable[Operation], received_at_ms: int) -> list[Row]:
+    """The rows for `RAISE_VECTOR`: one for each author, with the largest of its sequence numbers."""
+    largest: dict[str, int] = {}
+    for operation in operations:
+        if operation.sequence_number >= largest.get(operation.node_id, 0):
+            largest[operation.node_id] = operation.sequence_number
+    return [(node_id, number, received_at_ms) for node_id, number in largest.items()]
+
+
+def entry_of(row: Row) -> LogEntry:
+    """The log entry in a row of `ENTRY_COLUMNS`. Raises ValueError or msgspec.DecodeError for a damaged row."""
+    (
+        sequence,
+        operation_id,
+        node_id,
+        kind,
+        collection,
+        record_id,
+        wall_time,
+        logical,
+        timestamp_node_id,
+        sequence_number,
+        causal_deps,
+        schema_version,
+        data,
+        previous_data,
+        atomic_ops,
+        transaction_id,
+        mutation_name,
+    ) = row
+    return LogEntry(
+        sequence,
+        Operation(
+            operation_id,
+            node_id,
+            kind,
+            collection,
+            record_id,
+            Timestamp(wall_time, logical, timestamp_node_id),
+            sequence_number,
+            [] if causal_deps == "[]" else _texts(causal_deps),
+            schema_version,
+            NULL if data is None else Raw(data),
+            NULL if previous_data is None else Raw(previous_data),
+            UNSET if atomic_ops is None else Raw(atomic_ops),
+            UNSET if transaction_id is None else _whole(transaction_id),
+            UNSET if mutation_name is None else _whole(mutation_name),
+        ),
+    )
+
+
+def causal_key_of(row: Row) -> CausalKey:
+    """The causal key in a row of `KEY_COLUMNS`. Raises like `entry_of`."""
+    sequence, operation_id, causal_deps, wall_time, logical, timestamp_node_id = row
+    return CausalKey(sequence, operation_id, _texts(causal_deps), (wall_time, logical, timestamp_node_id))
+
+
+def _json_text(text: Raw, empty: str = "null") -> str | None:
+    """The JSON text, None for one that holds nothing."""
+    column = str(text, "utf-8")
+    return None if column in ("null", empty) else column
+
+
+def _texts(column: str) -> list[str]:
+    try:
+        return _decode_texts(column)
+    except msgspec.DecodeError:
+        # JavaScript writes half a surrogate pair as an escape that the fast decoder refuses.
+        return msgspec.convert(json.loads(column), list[str])
+
+
+def _noted(text: str | UnsetType | None) -> str | bytes | None:
+    """A text column that also takes half a surrogate pair: such a text goes in as bytes."""
+    if not isinstance(text, str):
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+    return text
+
+
+def _whole(column: str | bytes) -> str:
+    """Inverse of `_noted`."""
+    return column if isinstance(column, str) else column.decode("utf-8", "surrogatepass")
