@@ -1,0 +1,50 @@
+"""The configuration: `Settings`, read from a TOML file and the environment by `load_settings` (config.md).
+
+`settings` and `auth` declare every key; `keys`, `kinds` and `formats` are what they are declared with. `reader` turns a
+document into settings, `rules` and `auth_rules` say what keys must fulfil together, `pending` what is not there yet.
+`shown` and `reference` write settings and their documentation.
+"""
+
+from kora_daemon.config.auth import (
+    AnonymousSettings,
+    AuthSettings,
+    GrantSettings,
+    JwtSettings,
+    KoraAuthSettings,
+    StaticTokenSettings,
+)
+from kora_daemon.config.load import load_settings
+from kora_daemon.config.settings import (
+    AdminSettings,
+    AwarenessSettings,
+    BlobSettings,
+    LimitSettings,
+    LogSettings,
+    RouteSettings,
+    ServerSettings,
+    Settings,
+    StaticSettings,
+    StoreSettings,
+    ValidateSettings,
+)
+
+__all__ = [
+    "AdminSettings",
+    "AnonymousSettings",
+    "AuthSettings",
+    "AwarenessSettings",
+    "BlobSettings",
+    "GrantSettings",
+    "JwtSettings",
+    "KoraAuthSettings",
+    "LimitSettings",
+    "LogSettings",
+    "RouteSettings",
+    "ServerSettings",
+    "Settings",
+    "StaticSettings",
+    "StaticTokenSettings",
+    "StoreSettings",
+    "ValidateSettings",
+    "load_settings",
+]

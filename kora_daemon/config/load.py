@@ -1,0 +1,48 @@
+"""Reads and judges a configuration file."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kora_daemon.config.pending import pending_problems
+from kora_daemon.config.reader import Reader
+from kora_daemon.config.rules import RULES
+from kora_daemon.config.settings import Settings
+from kora_daemon.errors import ConfigError
+
+
+def load_settings(path: Path, environ: Mapping[str, str] | None = None, *, allow_pending: bool = False) -> Settings:
+    """The settings of a TOML file, with overrides from the environment (`os.environ` unless given).
+
+    `allow_pending` judges the shape alone and lets features pass that are not there yet (`config.pending`).
+    Raises `ConfigError` with every problem there is.
+    """
+    reader = Reader(path, os.environ if environ is None else environ)
+    settings = reader.settings(_document(path))
+    for rule in RULES:
+        if not rule.concerns(reader.broken) and (complaint := rule.complaint(settings)):
+            reader.refuse(rule.paths[0], complaint)
+    problems = reader.problems + ([] if allow_pending else pending_problems(settings))
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        problem = "there is no such file; `kora init` writes one, --config names another"
+    except OSError as exc:
+        problem = f"the file can't be read: {exc.strerror}"
+    except UnicodeDecodeError as exc:
+        problem = f"byte {exc.start} is not UTF-8, expected a TOML file in UTF-8"
+    except tomllib.TOMLDecodeError as exc:
+        problem = f"is not TOML: {exc}"
+    except RecursionError:
+        problem = "is nested too deeply"
+    raise ConfigError([f"{path}: {problem}"])

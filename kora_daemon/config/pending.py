@@ -1,0 +1,56 @@
+"""What the file can say already and the daemon can't do yet. A feature that arrives deletes its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kora_daemon.config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A feature to come.
+
+    `path` asks for it, `feature` says which part of what can be said there (empty: all of it), `asked` whether these
+    settings do, `until_then` what to do meanwhile.
+    """
+
+    path: str
+    feature: str
+    asked: Callable[[Settings], bool]
+    until_then: str
+
+
+PENDING = (
+    Pending("schema", "", lambda s: s.schema is not None, "leave it out: the log is kept without it"),
+    Pending("store.kind", "PostgreSQL", lambda s: s.store.kind == "postgres", 'use "sqlite" or "memory"'),
+    Pending("auth.kind", '"mixed" or "kora"', lambda s: s.auth.kind in ("mixed", "kora"), 'use "token" or "none"'),
+    Pending(
+        "auth.source", "any source but static tokens", lambda s: s.auth.source not in (None, "static"), 'use "static"'
+    ),
+    Pending("auth.scopes", "", lambda s: s.auth.scopes is not None, "leave it out"),
+    Pending("auth.python_scopes", "", lambda s: s.auth.python_scopes is not None, "leave it out"),
+    Pending("auth.grants", "", lambda s: bool(s.auth.grants), "leave it out"),
+    Pending(
+        "auth.tokens",
+        "scopes of a token",
+        lambda s: any(token.scopes is not None for token in s.auth.tokens),
+        "leave them out, and say unscoped = true if the token may see and write everything",
+    ),
+    Pending("static", "", lambda s: s.static is not None, "leave it out"),
+    Pending("routes", "", lambda s: bool(s.routes), "leave it out"),
+    Pending("validate", "", lambda s: s.validate is not None, "leave it out"),
+    Pending("awareness.group_by", "", lambda s: bool(s.awareness.group_by), "leave it out: all share presence"),
+    Pending("blobs.kind", '"directory"', lambda s: s.blobs.kind == "directory", 'use "none"'),
+)
+
+
+def pending_problems(settings: Settings) -> list[str]:
+    """One sentence for each feature that these settings ask for and that is not there yet."""
+    return [
+        f"{one.path} ({settings.origins.get(one.path, settings.source)}): "
+        f"not there yet in this version{f': {one.feature}' if one.feature else ''}; {one.until_then}"
+        for one in PENDING
+        if one.asked(settings)
+    ]

@@ -1,0 +1,81 @@
+"""What settings must fulfil together: each key may be fine by itself and the whole still contradict itself."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from kora_daemon.config.auth_rules import AUTH_RULES
+from kora_daemon.config.rule import Rule
+from kora_daemon.config.settings import Settings
+
+
+def _tls(settings: Settings) -> str | None:
+    server = settings.server
+    if server.tls_certificate is not None and server.tls_key is not None:
+        return _tls_pair(server.tls_certificate, server.tls_key)
+    if server.tls_certificate is None and server.tls_key is None:
+        return None
+    missing = "server.tls_key" if server.tls_key is None else "server.tls_certificate"
+    return f"{missing} is missing, expected tls_certificate and tls_key together, or neither"
+
+
+def _tls_pair(certificate: Path, key: Path) -> str | None:
+    try:
+        # The empty password keeps OpenSSL from asking for one on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        reason = (error.reason if isinstance(error, ssl.SSLError) else None) or "no PEM"
+        return f"found {reason.lower().replace('_', ' ')}, expected PEM files of a certificate and its unencrypted key"
+    return None
+
+
+def _schema_versions(settings: Settings) -> str | None:
+    current, low, high = settings.server.schema_versions()
+    if low > high:
+        return f"found [{low}, {high}], expected the lower version first"
+    if settings.server.schema_version is None and settings.schema is not None:
+        return None  # The schema file says which version is current.
+    if not low <= current <= high:
+        return f"found [{low}, {high}], expected a range with server.schema_version, which is {current}"
+    return None
+
+
+def _reuse_port(settings: Settings) -> str | None:
+    if settings.server.reuse_port and settings.store.kind != "postgres":
+        return f'only daemons with store.kind = "postgres" can share a port, found "{settings.store.kind}"'
+    return None
+
+
+def _store_url(settings: Settings) -> str | None:
+    if settings.store.kind == "postgres" and settings.store.url is None:
+        return 'is missing, expected a PostgreSQL URL since store.kind is "postgres"'
+    if settings.store.kind != "postgres" and settings.store.url is not None:
+        return f'is set, but store.kind is "{settings.store.kind}", expected "postgres"'
+    return None
+
+
+def _operation_fits_message(settings: Settings) -> str | None:
+    return _at_most_message(settings, settings.limits.max_operation_bytes)
+
+
+def _awareness_fits_message(settings: Settings) -> str | None:
+    return _at_most_message(settings, settings.limits.max_awareness_bytes)
+
+
+def _at_most_message(settings: Settings, size_bytes: int) -> str | None:
+    most = settings.limits.max_message_bytes
+    return (
+        f"found {size_bytes}, expected at most limits.max_message_bytes, which is {most}" if size_bytes > most else None
+    )
+
+
+RULES = (
+    Rule(("server.tls_certificate", "server.tls_key"), _tls),
+    Rule(("server.supported_schema_versions", "server.schema_version", "schema"), _schema_versions),
+    Rule(("server.reuse_port", "store.kind"), _reuse_port),
+    Rule(("store.url", "store.kind"), _store_url),
+    Rule(("limits.max_operation_bytes", "limits.max_message_bytes"), _operation_fits_message),
+    Rule(("limits.max_awareness_bytes", "limits.max_message_bytes"), _awareness_fits_message),
+    *AUTH_RULES,
+)

@@ -1,0 +1,223 @@
+"""Settings: the tables of the file as frozen dataclasses (config.md). Each field is also the declaration of its key."""
+
+# ruff: noqa: RUF009  what key() and its kin make is the field itself, no default shared between instances
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kora_daemon.config import formats
+from kora_daemon.config.auth import AuthSettings
+from kora_daemon.config.keys import key, optional, optional_table, required, table, tables
+from kora_daemon.config.kinds import choice, flag, integer, list_of, number, one_or_more, text
+
+_MOST_SECONDS = 86_400.0
+_MOST_BYTES = 2**31 - 1
+_MOST_INTEGER = 2**53 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """`[server]`: where devices connect."""
+
+    host: tuple[str, ...] = key(
+        one_or_more(formats.host(), "an address or host name, or a list of them"),
+        ("0.0.0.0",),  # noqa: S104  the contract's default
+        "Address to listen on, or a list of them: IPv4, IPv6, host names.",
+    )
+    port: int = key(integer(0, 65535), 4567, "TCP port; 0 = any free one, logged and printed on start.")
+    path: str = key(
+        formats.http_path(),
+        "/",
+        "Path of the WebSocket and HTTP long-poll endpoint; other paths serve the HTTP surface.",
+    )
+    max_connections: int = key(integer(0), 0, "How many devices may be connected at once; 0 = unlimited.")
+    batch_size: int = key(integer(1, 100_000), 100, "Operations per server-to-client batch.")
+    schema_version: int | None = optional(
+        integer(1, _MOST_INTEGER), 1, "Version of the app's schema; without it the schema file's version, else 1."
+    )
+    supported_schema_versions: tuple[int, ...] | None = optional(
+        list_of(
+            integer(1, _MOST_INTEGER), "a list of two whole numbers from 1 up, the lower one first", least=2, most=2
+        ),
+        [1, 1],
+        "Lowest and highest schema version of a device that may connect; without it, schema_version alone.",
+    )
+    reuse_port: bool = key(
+        flag(), False, "Whether several daemons on one host share the port (SO_REUSEPORT); PostgreSQL store only."
+    )
+    tls_certificate: Path | None = optional(
+        formats.file_to_read(),
+        "cert.pem",
+        "PEM file of the certificate chain; with it and tls_key, devices connect by wss://.",
+    )
+    tls_key: Path | None = optional(formats.file_to_read(), "key.pem", "PEM file of the certificate's private key.")
+    trusted_proxies: tuple[formats.Network, ...] = key(
+        list_of(formats.network(), "a list of addresses and networks"),
+        (),
+        "Addresses or networks of proxies whose X-Forwarded-For is believed.",
+    )
+    shutdown_grace: float = key(number(0, _MOST_SECONDS), 10.0, "Seconds to drain sessions on SIGTERM.")
+
+    def schema_versions(self, of_schema: int = 1) -> tuple[int, int, int]:
+        """The schema version in force and the lowest and highest supported one; `of_schema` is the schema file's."""
+        current = self.schema_version or of_schema
+        low, high = self.supported_schema_versions or (current, current)
+        return current, low, high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSettings:
+    """`[limits]`: what one device may cost. Sizes in bytes, times in seconds."""
+
+    max_message_bytes: int = key(
+        integer(1024, _MOST_BYTES), 33_554_432, "Largest message of a device, in bytes; above it, close 1009."
+    )
+    max_operation_bytes: int = key(integer(256, _MOST_BYTES), 262_144, "Largest operation, in bytes of JSON.")
+    max_operations_per_batch: int = key(integer(1, 1_000_000), 1000, "Most operations in one batch of a device.")
+    max_operations_per_minute: int = key(
+        integer(0, 1_000_000_000),
+        6000,
+        "Operations per minute and session in the long run (a token bucket with debt); 0 = unlimited.",
+    )
+    max_buffered_bytes: int = key(
+        integer(1024, _MOST_BYTES), 33_554_432, "Unsent bytes at which a slow device is closed (4013)."
+    )
+    max_awareness_bytes: int = key(integer(64, _MOST_BYTES), 16_384, "Largest awareness state, in bytes of JSON.")
+    handshake_timeout: float = key(
+        number(0, _MOST_SECONDS, above=True), 10.0, "Seconds for a new connection to send its handshake."
+    )
+    ping_interval: float = key(
+        number(0, _MOST_SECONDS, above=True), 25.0, "Seconds between pings; two missed pongs end a session."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """`[store]`: where operations are kept."""
+
+    kind: str = key(
+        choice("memory", "sqlite", "postgres"),
+        "sqlite",
+        '"sqlite": one file, nothing to install; "memory": gone with the process; "postgres": several daemons.',
+    )
+    path: Path = key(formats.file_to_write(), Path("kora.db"), "The SQLite file; made when it is not there.")
+    url: str | None = optional(
+        formats.postgres(),
+        "postgresql://kora@localhost/kora",
+        "PostgreSQL: a libpq URL or keyword string.",
+        secret=True,
+    )
+    durability: str = key(
+        choice("full", "normal"),
+        "full",
+        '"full": what is acknowledged survives power loss; "normal": it survives a crash of the process.',
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    """`[admin]`: bearer tokens of the operational endpoints; without admin_token they answer on loopback only."""
+
+    admin_token: str | None = optional(
+        text(), "${KORA_ADMIN_TOKEN}", "Token for status, events and dashboard.", secret=True
+    )
+    metrics_token: str | None = optional(
+        text(), "${KORA_METRICS_TOKEN}", "Token for metrics; without it admin_token.", secret=True
+    )
+    backup_token: str | None = optional(
+        text(), "${KORA_BACKUP_TOKEN}", "Token for backup export and import; without it admin_token.", secret=True
+    )
+    data_token: str | None = optional(
+        text(), "${KORA_DATA_TOKEN}", "Token for the data API; without it that API is off.", secret=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaticSettings:
+    """`[static]`: a built app, served beside sync."""
+
+    directory: Path = required(formats.folder(), "dist", "Folder of the built app.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteSettings:
+    """`[[routes]]`: an HTTP endpoint of the user's own."""
+
+    path: str = required(formats.http_path(), "/api", "Path prefix that the endpoint answers.")
+    python: str = required(formats.hook(), "myapp.routes:handle", "Callable that answers its requests.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateSettings:
+    """`[validate]`: the user's own judgement on incoming operations."""
+
+    python: str = required(
+        formats.hook(), "myapp.rules:validate", "Callable that is asked about each operation of a device."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwarenessSettings:
+    """`[awareness]`: who sees whose presence."""
+
+    group_by: tuple[str, ...] = key(
+        list_of(text(), "a list of scope fields"),
+        (),
+        "Scope fields whose values make up a group that shares presence; empty = sessions with equal scopes.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """`[log]`: what the daemon writes to stderr."""
+
+    level: str = key(choice("debug", "info", "warning", "error"), "info", "Least level that is written.")
+    format: str = key(
+        choice("auto", "console", "json"),
+        "auto",
+        '"auto": console on a terminal, JSON lines otherwise; or one of the two.',
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobSettings:
+    """`[blobs]`: where file contents are kept."""
+
+    kind: str = key(
+        choice("none", "directory"), "none", '"none": relayed between devices only; "directory": kept in a folder.'
+    )
+    path: Path = key(formats.file_to_write(), Path("blobs"), 'The folder of blobs.kind = "directory".')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration. `Settings()` is the configuration without a file; its paths start in the working folder.
+
+    `source` is the file it was read from. `origins` tells, by path of the key, where each value that is not a default
+    came from: the file's name or an environment variable's.
+    """
+
+    schema: Path | None = optional(
+        formats.file_to_read(),
+        "schema.json",
+        "The app's schema, JSON or TOML; without it the log alone is kept (log-only mode).",
+    )
+    server: ServerSettings = table(ServerSettings, "Where devices connect.")
+    limits: LimitSettings = table(LimitSettings, "What one device may cost.")
+    store: StoreSettings = table(StoreSettings, "Where operations are kept.")
+    auth: AuthSettings = table(AuthSettings, "Who may connect.")
+    admin: AdminSettings = table(
+        AdminSettings, "Bearer tokens of the operational endpoints; without admin_token they answer on loopback only."
+    )
+    static: StaticSettings | None = optional_table(StaticSettings, "A built app, served beside sync.")
+    routes: tuple[RouteSettings, ...] = tables(RouteSettings, "Your own HTTP endpoints.")
+    validate: ValidateSettings | None = optional_table(ValidateSettings, "Your own judgement on incoming operations.")
+    awareness: AwarenessSettings = table(AwarenessSettings, "Who sees whose presence.")
+    log: LogSettings = table(LogSettings, "What the daemon writes to stderr.")
+    blobs: BlobSettings = table(BlobSettings, "Where file contents are kept.")
+
+    source: Path | None = None
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

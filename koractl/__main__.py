@@ -1,0 +1,5 @@
+"""`python -m koractl` is `kora`."""
+
+from koractl.app import main
+
+main()

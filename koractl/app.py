@@ -1,0 +1,85 @@
+"""The Typer app, and the one place where an error becomes a line on stderr and an exit code (config.md)."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Annotated, NoReturn
+
+import typer
+
+from kora_daemon.errors import ConfigError, KoraError
+from koractl import config, init, serve, version
+from koractl.options import DebugOption, Invocation
+
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
+
+app = typer.Typer(
+    name="kora",
+    help="Kora Daemon: a self-hosted sync server for Kora.js apps.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("init")(init.init)
+app.command("serve")(serve.serve)
+app.add_typer(config.app, name="config")
+app.command("version")(version.version)
+
+
+@app.callback()
+def _root(
+    debug: DebugOption = False,
+    version_only: Annotated[
+        bool, typer.Option("--version", callback=version.show_and_exit, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del debug, version_only
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run one command and exit: 0 ok, 1 failure, 2 usage, 78 configuration.
+
+    `arguments` are those of the process unless given.
+    """
+    invocation = Invocation()
+    try:
+        app(arguments, prog_name="kora", obj=invocation)
+        code = 0
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Exception as error:  # The last barrier: whatever it is, the user gets a sentence.
+        if invocation.debug:
+            traceback.print_exception(error)
+        code = max(_report(one) for one in _leaves(error))
+    sys.exit(code)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """What went wrong, out of the groups that nurseries wrap it in."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _report(error: BaseException) -> int:
+    """Say on stderr what is wrong; return the exit code."""
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            _complain(problem)
+        return EXIT_CONFIG
+    if isinstance(error, KoraError):
+        _complain(str(error))
+    else:
+        _complain(f"an error inside kora: {type(error).__name__}: {error}; --debug shows where")
+    return EXIT_FAILURE
+
+
+def _complain(sentence: str) -> None:
+    typer.echo(f"kora: {sentence}", err=True)

@@ -1,0 +1,33 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One run of `kora`; the root context's object."""
+
+    debug: bool = False
+
+
+def _remember_debug(context: typer.Context, debug: bool) -> None:
+    invocation = context.find_root().obj
+    invocation.debug = invocation.debug or debug
+
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", metavar="FILE", envvar="KORA_CONFIG", help="The configuration file."),
+]
+
+DebugOption = Annotated[
+    bool, typer.Option("--debug", callback=_remember_debug, help="Show the traceback when something fails.")
+]
+
+DEFAULT_CONFIG = Path("kora.toml")

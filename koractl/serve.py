@@ -1,0 +1,31 @@
+"""`kora serve`: the daemon in the foreground."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kora_daemon.config import load_settings
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+
+
+def serve(
+    config: ConfigOption = DEFAULT_CONFIG,
+    check: Annotated[bool, typer.Option("--check", help="Check the configuration and exit.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Run the daemon until a signal ends it."""
+    del debug
+    settings = load_settings(config)
+    if check:
+        typer.echo(f"{config} is fine.")
+        return
+    # Here, so that the other commands don't wait for the server's modules.
+    from kora_daemon.daemon import run  # noqa: PLC0415
+
+    run(settings, on_ready=_announce)
+
+
+def _announce(urls: list[str]) -> None:
+    typer.echo(f"Kora Daemon is ready on {', '.join(urls)}")

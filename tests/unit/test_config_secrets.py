@@ -1,0 +1,152 @@
+"""Secrets are shown nowhere: not in problems, not by `kora config show`, not in a repr (config.md, The file)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kora_daemon.config import Settings
+from kora_daemon.config.formats import mask_url
+from kora_daemon.config.keys import Key, environment_name, walk
+from kora_daemon.config.shown import effective_toml
+from kora_daemon.config.toml_text import toml_text
+from tests.support.config import load, problems
+
+CANARY = "canary-canary-canary-canary-canary"
+SECRETS = {path: one for path, one in walk(Settings) if isinstance(one, Key) and one.secret}
+
+
+def test_the_keys_that_hold_secrets_are_marked() -> None:
+    assert set(SECRETS) == {
+        "store.url",
+        "admin.admin_token",
+        "admin.metrics_token",
+        "admin.backup_token",
+        "admin.data_token",
+        "auth.url",
+        "auth.headers",
+        "auth.jwt.jwks_url",
+        "auth.jwt.secret",
+        "auth.kora.secret",
+        "auth.kora.database",
+        "auth.tokens[].token",
+        "auth.tokens[].sha256",
+    }
+
+
+def _only(path: str, value: object) -> str:
+    table, _, name = path.rpartition(".")
+    heading = f"[[{table[:-2]}]]" if table.endswith("[]") else f"[{table}]"
+    return f"{heading}\n{name} = {toml_text(value)}\n{name}_ = {toml_text(value)}"
+
+
+@pytest.mark.parametrize("value", [CANARY, [CANARY, 5], {"a": CANARY, "b": 5}, [{"a": [CANARY]}], ""])
+@pytest.mark.parametrize("path", SECRETS)
+def test_a_problem_with_a_secret_or_beside_it_does_not_tell_it(tmp_path: Path, path: str, value: object) -> None:
+    found = problems(tmp_path, _only(path, value))
+    assert len(found) > 0  # `name_` at least is no key
+    assert "canary" not in "".join(found)
+
+
+@pytest.mark.parametrize("path", [path for path in SECRETS if environment_name(path)])
+def test_nor_does_one_with_a_variable(tmp_path: Path, path: str) -> None:
+    name = environment_name(path)
+    found = problems(tmp_path, "[log]\nlevel = 5", {f"{name}": CANARY, f"{name}_": CANARY})
+    assert len(found) > 1
+    assert "canary" not in "".join(found)
+
+
+def test_what_stands_for_a_reference_is_not_told_wherever_it_was_put(tmp_path: Path) -> None:
+    found = problems(tmp_path, '[log]\nlevel = "${TOKEN}"\n[server]\nhost = ["${TOKEN}/"]', {"TOKEN": CANARY})
+    assert found == [
+        'server.host (kora.toml): found ["${TOKEN}/"], expected [0] to be an IPv4 address, '
+        "an IPv6 address without brackets, or a host name",
+        'log.level (kora.toml): found "${TOKEN}", expected "debug", "info", "warning" or "error"',
+    ]
+
+
+def test_nor_what_stands_in_broken_toml(tmp_path: Path) -> None:
+    for toml in (f"[admin]\nadmin_token = {CANARY}", f'[admin]\nadmin_token = "{CANARY}', f"{CANARY}"):
+        (found,) = problems(tmp_path, toml)
+        assert "canary" not in found
+
+
+def test_what_is_shown_and_the_repr_mask_every_secret(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        f"""
+        [store]
+        kind = "postgres"
+        url = "postgresql://kora:{CANARY}@db/app?password={CANARY}"
+        [admin]
+        admin_token = "{CANARY}"
+        data_token = "${{TOKEN}}"
+        [auth]
+        kind = "mixed"
+        primary = "kora"
+        [auth.anonymous]
+        scopes = {{}}
+        [auth.kora]
+        secret = ["{CANARY}", "{CANARY}"]
+        database = "host=db password={CANARY}"
+        """,
+        {"TOKEN": CANARY, "KORA_ADMIN__BACKUP_TOKEN": CANARY},
+        allow_pending=True,
+    )
+    shown = effective_toml(settings)
+    assert 'url = "postgresql://***@db/app?***"' in shown
+    assert 'data_token = "***"' in shown
+    assert 'database = "host=db ***"' in shown
+    assert "canary" not in shown
+    assert "canary" not in repr(settings)
+
+
+def test_tokens_and_headers_are_masked_too(tmp_path: Path) -> None:
+    tokens = load(
+        tmp_path,
+        f"""
+        [auth]
+        kind = "token"
+        source = "static"
+        tokens = [
+          {{ token = "{CANARY}", user = "u", unscoped = true }},
+          {{ sha256 = "{"ab" * 32}", user = "v", unscoped = true }},
+        ]
+        """,
+    )
+    hook = load(
+        tmp_path,
+        f"""
+        [auth]
+        kind = "token"
+        source = "http"
+        url = "https://u:{CANARY}@hook/?key={CANARY}"
+        headers = {{ Authorization = "Bearer {CANARY}" }}
+        """,
+        allow_pending=True,
+    )
+    assert 'headers = { Authorization = "***" }' in effective_toml(hook)
+    for settings in (tokens, hook):
+        for text in (effective_toml(settings), repr(settings)):
+            assert "canary" not in text
+            assert "abab" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://host/db", "postgresql://host/db"),
+        ("postgresql://u:CANARY@host:5/db", "postgresql://***@host:5/db"),
+        ("postgresql://u:CANARY@CANARY/CANARY?CANARY@host/db", "postgresql://***@host/db"),
+        ("postgresql://host/db?password=CANARY", "postgresql://host/db?***"),
+        ("postgresql://host/db?sslmode=x&sslpassword=CANARY", "postgresql://host/db?***"),
+        ("host=db password=CANARY", "host=db ***"),
+        ("host=db PASSWORD = 'CANARY CANARY' dbname=x", "host=db ***"),
+        ("host=db sslpassword=CANARY", "host=db ***"),
+        ("dbname=postgresql://u:CANARY@h/db", "***@h/db"),
+        ("u:CANARY\nCANARY@host", "***@host"),
+    ],
+)
+def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:
+    assert mask_url(url) == shown
