@@ -43,5 +43,9 @@ class StoreCorrupt(StoreError):
     """The database is damaged or is none; an operator has to look at it."""
 
 
+class ListenError(KoraError):
+    """An address can't be listened on."""
+
+
 class AuthUnavailable(KoraError):
     """The provider can't decide now; says nothing about the token (auth.md section 5)."""

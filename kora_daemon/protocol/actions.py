@@ -48,11 +48,12 @@ class Authenticate(Action):
 class ReadLog(Action):
     """Read what the handshake's answer needs; answered by `LogRead` or `StoreFailed`.
 
-    `delta_above` is the client's version vector when it needs a causal delta, with its resume cursor.
+    `known` is the client's version vector with its own node. Without a `watermark` it needs a causal delta above that
+    vector, resumed at `cursor`.
     """
 
-    nodes: Sequence[str]
-    delta_above: Mapping[str, int] | None = None
+    known: Mapping[str, int]
+    watermark: int | None
     cursor: Any = None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -140,9 +141,6 @@ class WatermarkStream:
         self._timer.arm(now_ms)
 
     def _cut(self, page: Page, next_id: Callable[[], str], *, completes: bool) -> list[DeliveryBatch]:
-        own = page.upto > self._own_upto and self._node_id in page.authors
-        node_id = self._node_id if own else ""
-        session = self._session if self._session in page.origins else 0
         cut = _Cut(
             self.watermark,
             self._index if self.catching_up else 0,
@@ -150,13 +148,15 @@ class WatermarkStream:
             final=completes or not self.catching_up,
             forced=completes,
         )
-        key = (cut, node_id, session)
-        batches = page.plans.get(key)
+        hides_own = page.upto > self._own_upto and self._node_id in page.authors
+        if hides_own or self._session in page.origins:
+            # A cut for this client alone, which nobody shares.
+            hidden = self._node_id if hides_own else None
+            entries = [entry for entry in page.entries if entry.node_id != hidden and entry.origin != self._session]
+            return _chain(entries, page.upto, cut, next_id)
+        batches = page.plans.get(cut)
         if batches is None:
-            entries = page.entries
-            if node_id or session:
-                entries = [entry for entry in entries if entry.node_id != node_id and entry.origin != session]
-            batches = page.plans[key] = _chain(entries, page.upto, cut, next_id)
+            batches = page.plans[cut] = _chain(page.entries, page.upto, cut, next_id)
         return batches
 
     def acknowledge(self, message: Acknowledgment, now_ms: int) -> bool:
@@ -167,7 +167,7 @@ class WatermarkStream:
         without another final batch a stock client would wait in `syncing` for ever.
         """
         sequence = message.delivery_sequence
-        if not isinstance(sequence, int) or not self.acknowledged <= sequence <= max(self._highest_sent, self._target):
+        if type(sequence) is not int or not self.acknowledged <= sequence <= max(self._highest_sent, self._target):
             return False
         taken = next((sent for sent in self._flight if sent.was_taken(message)), None)
         if taken is None and sequence == self.acknowledged:
@@ -201,11 +201,11 @@ class WatermarkStream:
         self._flight_bytes = 0
 
 
-class _Cut(Struct, frozen=True, gc=False):
+class _Cut(NamedTuple):
     """What the batches of a page depend on besides the page: `forced` sends a final batch even without content."""
 
     base: int
-    index: int
+    first_index: int
     size: int
     final: bool
     forced: bool
@@ -219,8 +219,8 @@ def _chain(entries: list[DeliveryEntry], upto: int, cut: _Cut, next_id: Callable
         final = cut.final and first + cut.size >= len(entries)
         # Behind a scan's last batch nothing visible follows: the client may skip all that was looked through.
         maximum = upto if final else chunk[-1].sequence
-        batches.append(DeliveryBatch(next_id(), chunk, final, cut.index + len(batches), base, maximum))
+        batches.append(DeliveryBatch(next_id(), chunk, final, cut.first_index + len(batches), base, maximum))
         base = maximum
     if cut.forced and not batches:
-        batches.append(DeliveryBatch(next_id(), [], True, cut.index, base, upto))
+        batches.append(DeliveryBatch(next_id(), [], True, cut.first_index, base, upto))
     return batches

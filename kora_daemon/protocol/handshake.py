@@ -34,18 +34,22 @@ class Greeting(Struct, frozen=True):
 def read_greeting(handshake: Handshake) -> Greeting:
     """Clean a handshake's optional fields; what is malformed counts as absent.
 
-    Raises ProtocolError for a node id that can't be one.
+    Raises ProtocolError for a node id that can't be one, and for conditions nested too deeply to be compared.
     """
     if not handshake.node_id or has_lone_surrogate(handshake.node_id):
         raise ProtocolError("A handshake's nodeId is a non-empty text of whole characters")
     scope = _scope(handshake.sync_scope)
+    try:
+        view = View(scope, _subsets(handshake.sync_queries))
+    except RecursionError as error:
+        raise ProtocolError("A handshake's syncScope or syncQueries is nested too deeply") from error
     return Greeting(
         node_id=handshake.node_id,
         version_vector=_vector(handshake.version_vector),
         watermark=_position(handshake.last_delivery_sequence),
         cursor=handshake.delta_cursor,
         scope=scope,
-        view=View(scope, _subsets(handshake.sync_queries)),
+        view=view,
     )
 
 

@@ -24,6 +24,7 @@ class Phase(enum.Enum):
 
     CONNECTED = enum.auto()
     AUTHENTICATING = enum.auto()
+    AUTHENTICATED = enum.auto()
     SYNCING = enum.auto()
     STREAMING = enum.auto()
     CLOSED = enum.auto()
@@ -61,6 +62,11 @@ LEGAL: dict[Phase, dict[type[Any], str]] = {
         on.Authenticated: "_authenticated",
         on.AuthenticationRefused: "_authentication_refused",
         on.AuthenticationUnavailable: "_authentication_unavailable",
+        on.FrontierMoved: "_ignore",
+        on.Tick: "_ignore",
+        on.Draining: "_drain",
+    },
+    Phase.AUTHENTICATED: {
         on.LogRead: "_log_read",
         on.StoreFailed: "_store_failed",
         on.FrontierMoved: "_ignore",
@@ -71,6 +77,9 @@ LEGAL: dict[Phase, dict[type[Any], str]] = {
     Phase.STREAMING: _OPEN,
     Phase.CLOSED: {},
 }
+
+_ANSWERING = (Phase.AUTHENTICATING, Phase.AUTHENTICATED)
+"""The handshake waits for its answer."""
 
 
 class SessionRules(Struct, frozen=True):
@@ -107,7 +116,7 @@ class Session:
     @property
     def hears(self) -> bool:
         """Whether the next message may be handed in: not while an answer of ours is awaited."""
-        return self.phase is not Phase.AUTHENTICATING and not self._draining and not self.uploads.full
+        return self.phase not in _ANSWERING and not self._draining and not self.uploads.full
 
     @property
     def due_ms(self) -> int | None:
@@ -198,8 +207,9 @@ class Session:
         if not low <= self._client_schema_version <= high:
             return self._refuse_schema(now)
         greeting = self._greeted
-        delta_above = greeting.version_vector if greeting.watermark is None else None
-        return [do.ReadLog([*greeting.version_vector, greeting.node_id], delta_above, greeting.cursor)]
+        self.phase = Phase.AUTHENTICATED
+        known = {greeting.node_id: 0, **greeting.version_vector}
+        return [do.ReadLog(known, greeting.watermark, greeting.cursor)]
 
     @property
     def _greeted(self) -> Greeting:
@@ -255,6 +265,8 @@ class Session:
         return [do.Commit(accepted, message.size_bytes)]
 
     def _committed(self, event: on.Committed, _now: on.Moment) -> list[do.Action]:
+        if self.uploads.idle:
+            raise SessionMisuse("Committed, but nothing was handed to the writer")
         actions: list[do.Action] = [do.Send(message) for message in self.uploads.committed(event.rejections)]
         if self._draining and self.uploads.idle:
             actions += self._close(do.GOING_AWAY, "server is shutting down")
@@ -277,6 +289,8 @@ class Session:
         return [do.ReadPage(read)] if read is not None else []
 
     def _page_read(self, event: on.PageRead, now: on.Moment) -> list[do.Action]:
+        if not self._reading:
+            raise SessionMisuse("PageRead, but no page was asked for")
         self._reading = False
         if self._reading_stale or self._stream is None:
             self._reading_stale = False

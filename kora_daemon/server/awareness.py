@@ -13,7 +13,7 @@ from kora_daemon.wire import json as codec
 from kora_daemon.wire.frame import Frame
 
 _FIRST_UNIQUE_ID = 1 << 32
-"""Above all numbers that clients choose, below 2^53."""
+"""Below 2^53, and above all numbers that clients may be known by."""
 ROUND_INTERVAL_S = 0.015
 """Between two rounds of a busy room: states that change faster are merged."""
 NO_STATE = Raw(b"null")
@@ -66,7 +66,8 @@ class AwarenessRelay:
             return
         unique_id = self._next_unique_id
         self._next_unique_id += 1
-        public_id = unique_id if own_id in self._by_public_id else own_id
+        is_free = 0 <= own_id < _FIRST_UNIQUE_ID and own_id not in self._by_public_id
+        public_id = own_id if is_free else unique_id
         member = _Member(send, own_id, public_id, unique_id)
         present = {_seen_by(member, other): other.state for other in self._members.values() if other.state is not None}
         self._members[client] = self._by_public_id[public_id] = member
@@ -74,13 +75,13 @@ class AwarenessRelay:
             send(_frame(0, present))
 
     def remove_client(self, client: int) -> None:
-        """Forget a client; the others hear that it left, if it had a state."""
+        """Forget a client; the others hear that it left, if they may know a state of it."""
         member = self._members.pop(client, None)
         if member is None:
             return
         del self._by_public_id[member.public_id]
-        self._changed.pop(client, None)
-        if member.state is not None:
+        unheard = self._changed.pop(client, None)
+        if member.state is not None or unheard is not None:
             member.state = None
             self._gone.append(member)
             self._due()

@@ -107,20 +107,27 @@ class Connection:
             self._perform_all(self.session.refuse())
 
     async def ready(self) -> None:
-        """Return when the session wants to hear the next frame: this is where a fast peer is made to wait."""
-        while True:
+        """Return when the session wants to hear the next frame: this is where a fast peer is made to wait.
+
+        Once the connection is closing at once: behind what is thrown away comes the peer's goodbye.
+        """
+        while self._closing is None:
             if not self.session.hears:
                 self._heard = trio.Event()
                 await self._heard.wait()
             elif not self._services.writer.has_room:
                 await self._services.writer.wait_for_room()
             elif (pause_ms := self.session.uploads.read_again_ms - now().elapsed_ms) > 0:
-                await trio.sleep(pause_ms / 1000)
+                self._heard = trio.Event()
+                with trio.move_on_after(pause_ms / 1000):
+                    await self._heard.wait()
             else:
                 return
 
     def receive(self, frame: Frame) -> None:
         """Take one frame."""
+        if self._closing is not None:
+            return
         if frame.binary:
             self._happened(on.Malformed(codec.NOT_TEXT))
         else:
@@ -225,6 +232,7 @@ class Connection:
     def _close(self, action: do.Close) -> None:
         if self._closing is None:
             self._closing = action
+            self._heard.set()
             self._later(action)
 
     def _later(self, action: do.Action) -> None:
@@ -252,7 +260,7 @@ class Connection:
             if isinstance(job, do.Authenticate):
                 return await self._authenticate(job)
             if isinstance(job, do.ReadLog):
-                return await services.readers.greet(job.nodes, job.delta_above, job.cursor)
+                return await services.readers.greet(job)
             if isinstance(job, do.ReadPage):
                 return on.PageRead(await services.readers.page(job.read, self.session.view))
         except StoreError as error:

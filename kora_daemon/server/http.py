@@ -114,7 +114,10 @@ class HttpConnection:
 
     def _request(self, event: h11.Request) -> Request:
         behind = len(self._http.trailing_data[0])
-        parts = urlsplit(event.target.decode("latin-1"))
+        try:
+            parts = urlsplit(event.target.decode("latin-1"))
+        except ValueError as error:
+            raise h11.RemoteProtocolError("the target is no URL") from error
         return Request(
             event.method.decode("latin-1"),
             parts.path or "/",

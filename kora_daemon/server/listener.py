@@ -43,6 +43,10 @@ class Listener:
         self._routes = routes
         self._options = options
 
+    def reconfigure(self, options: ListenerOptions) -> None:
+        """Use these options for the connections to come; the addresses stay."""
+        self._options = options
+
     async def open(self) -> list[trio.SocketListener]:
         """Bind all addresses; with port 0 all of them get the same free one. Raises OSError."""
         listeners: list[trio.SocketListener] = []

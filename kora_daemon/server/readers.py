@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry, Page
 from kora_daemon.model.versions import causal_order
 from kora_daemon.model.view import View
 from kora_daemon.protocol.delivery import LogPositions, Read
+from kora_daemon.protocol.actions import ReadLog
 from kora_daemon.protocol.delta import resume_after
 from kora_daemon.protocol.events import LogRead
 from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES
@@ -29,21 +30,31 @@ class Readers:
         self._encode = encode
         self._threads = ThreadPool("kora-reader", READER_THREADS)
 
-    async def greet(self, nodes: Sequence[str], delta_above: Mapping[str, int] | None, cursor: object) -> LogRead:
-        """What the answer to a handshake needs; with `delta_above`, also the causal delta above that vector."""
-        return await self._threads.run(lambda: self._greet(nodes, delta_above, cursor))
+    async def greet(self, asked: ReadLog) -> LogRead:
+        """What the answer to a handshake needs."""
+        return await self._threads.run(lambda: self._greet(asked))
 
-    def _greet(self, nodes: Sequence[str], delta_above: Mapping[str, int] | None, cursor: object) -> LogRead:
+    def _greet(self, asked: ReadLog) -> LogRead:
         # The frontier first: what is committed in between is delivered live, not lost.
         frontier = self._store.frontier()
-        vector = self._store.version_vector(nodes)
-        delta = self._delta(delta_above, cursor, frontier) if delta_above is not None else ()
+        vector = self._store.version_vector(self._nodes_of_interest(asked, frontier))
+        delta = self._delta(asked, frontier) if asked.watermark is None else ()
         return LogRead(frontier, vector, delta)
 
-    def _delta(self, above: Mapping[str, int], cursor: object, frontier: int) -> Sequence[int]:
-        keys = [key for key in self._store.causal_keys_above(above) if key.sequence <= frontier]
+    def _nodes_of_interest(self, asked: ReadLog, frontier: int) -> Iterable[str] | None:
+        """The nodes that the client named, its own, and the authors of what it is about to be sent; None = all.
+
+        Without those authors a stock client takes what it downloads for its own to upload: it remembers the vector of
+        this answer, and sends everything above it at its next start. They tell it no more than the stream does.
+        """
+        if not asked.watermark or asked.watermark > frontier:
+            return None
+        return {*asked.known, *self._store.authors_after(asked.watermark)}
+
+    def _delta(self, asked: ReadLog, frontier: int) -> Sequence[int]:
+        keys = [key for key in self._store.causal_keys_above(asked.known) if key.sequence <= frontier]
         ordered = causal_order(keys)
-        first = resume_after([key.id for key in ordered], cursor) if cursor is not None else 0
+        first = resume_after([key.id for key in ordered], asked.cursor) if asked.cursor is not None else 0
         return array("q", [key.sequence for key in ordered[first:]])
 
     async def page(self, read: Read, view: View) -> Page:

@@ -10,6 +10,7 @@ from kora_daemon.errors import StoreError
 from kora_daemon.server.clock import wall_ms
 from kora_daemon.server.http import Request, Response, json_response, text_response
 from kora_daemon.server.sync_server import SyncServer
+from kora_daemon.version import VERSION
 
 STORE_ANSWER_TIMEOUT_S = 5.0
 
@@ -17,10 +18,9 @@ STORE_ANSWER_TIMEOUT_S = 5.0
 class Routes:
     """Answers plain requests. `path` is where WebSockets are welcome."""
 
-    def __init__(self, server: SyncServer, path: str, version: str) -> None:
+    def __init__(self, server: SyncServer, path: str) -> None:
         self._server = server
         self._path = path
-        self._version = version
         self._paths: dict[str, tuple[tuple[str, ...], Callable[[], Awaitable[Response]]]] = {
             "/health": (("GET", "HEAD"), self._health),
             path: (("GET",), self._only_websockets),
@@ -53,13 +53,13 @@ class Routes:
     async def _health(self) -> Response:
         reason = await self._trouble()
         if reason is not None:
-            return json_response(503, {"status": "unavailable", "reason": reason, "version": self._version})
+            return json_response(503, {"status": "unavailable", "reason": reason, "version": VERSION})
         status = self._server.get_status()
         return json_response(
             200,
             {
                 "status": "ok",
-                "version": self._version,
+                "version": VERSION,
                 "uptime": status.uptime_s,
                 "connectedClients": status.connected_clients,
                 "totalOperations": status.total_operations,

@@ -21,6 +21,10 @@ from kora_daemon.server.transport import Receiver
 RECEIVE_BYTES = 65_536
 _RECEIVE_BUFFER = bytearray(RECEIVE_BYTES)
 """One for all sockets of the process: between the read into it and the copy out of it nothing else runs."""
+_CLOSE = 0x88
+"""First byte of a close frame."""
+_BARE_CLOSE = b"\x88\x80\0\0\0\0"
+"""A client's close frame without code and reason."""
 _WRITE_AT_ONCE = 64
 """Queued frames joined into one write."""
 
@@ -113,6 +117,7 @@ class FrameStream(trio.abc.Stream):
         self._parser.feed(behind_head)
         self._receiver: Receiver | None = None
         self._upgraded = trio.Event()
+        self._closing = False
         self.heard_at = trio.current_time()
 
     def upgrade(self, receiver: Receiver) -> None:
@@ -123,6 +128,10 @@ class FrameStream(trio.abc.Stream):
     def allow(self, limit_bytes: int) -> None:
         """Change the size that a message may have."""
         self._parser.limit_bytes = limit_bytes
+
+    def begin_close(self) -> None:
+        """From now on nothing of the peer is of interest but that it closes too: trio-websocket can't pong any more."""
+        self._closing = True
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Give trio-websocket its handshake, then control frames only. Hands data frames in on the way."""
@@ -142,7 +151,10 @@ class FrameStream(trio.abc.Stream):
                         return b""
                     self.heard_at = trio.current_time()
                 elif isinstance(message, bytes):
-                    return message
+                    if not self._closing:
+                        return message
+                    if message[0] == _CLOSE:
+                        return _BARE_CLOSE
                 else:
                     await receiver.ready()
                     receiver.receive(message)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import count
 
 import structlog
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kora_daemon.auth.contract import AuthProvider
+from kora_daemon.errors import StoreError
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry
 from kora_daemon.protocol.session import SessionRules
 from kora_daemon.protocol.uploads import UploadLimits
@@ -25,6 +28,8 @@ from kora_daemon.store.contract import Store
 from kora_daemon.wire import json as codec
 
 log = structlog.get_logger("kora.server")
+
+CHECKPOINT_INTERVAL_S = 1.0
 
 
 class ServerOptions(Struct, frozen=True):
@@ -97,6 +102,7 @@ class SyncServer:
                 core.start_soon(services.hub.run)
                 core.start_soon(services.hub.sweep)
                 core.start_soon(services.awareness.run)
+                core.start_soon(self._keep_house, services.writer)
                 core.start_soon(self._write, services.writer, core.cancel_scope)
                 self._services = services
                 task_status.started()
@@ -109,9 +115,30 @@ class SyncServer:
                 await thread.run(self._store.close)
             self._stopped.set()
 
+    def reconfigure(self, auth: AuthProvider, options: ServerOptions) -> None:
+        """Use this provider and these options for the sessions to come; no session is dropped.
+
+        May be called from any thread.
+        """
+        self._auth, self._options = auth, options
+        if self._services is not None:
+            rules, admission = self._rules(), self._admission()
+            self._services = replace(self._services, rules=rules, admission=admission)
+
     async def _write(self, writer: Writer, core: trio.CancelScope) -> None:
         await writer.run()
         core.cancel()
+
+    async def _keep_house(self, writer: Writer) -> None:
+        """Let the store tidy up behind its commits, in a thread of its own: inside a commit it would be waited for."""
+        thread = ThreadPool("kora-checkpoint", 1)
+        tidied = 0
+        while True:
+            await trio.sleep(CHECKPOINT_INTERVAL_S)
+            if writer.committed_operations != tidied:
+                tidied = writer.committed_operations
+                with suppress(StoreError):  # the writer meets the same trouble, and reports it
+                    await thread.run(self._store.checkpoint)
 
     async def _drain(self, services: Services) -> None:
         with trio.move_on_after(self._options.shutdown_grace) as grace:
@@ -125,25 +152,31 @@ class SyncServer:
 
     def _build(self, frontier: int) -> Services:
         options = self._options
-        rules = SessionRules(
-            self._store.node_id,
-            options.schema_version,
-            options.supported_schema_versions or (options.schema_version, options.schema_version),
-            options.batch_size,
-            options.uploads,
-            int(options.handshake_timeout * 1000),
-        )
         hub = Hub(frontier)
-        admission = Admission(self._auth, options.refusal_delay, allow_query_token=options.allow_query_token)
         return Services(
-            rules,
-            admission,
+            self._rules(),
+            self._admission(),
             Writer(self._store, encode_entry, hub.publish),
             Readers(self._store, encode_entry),
             hub,
             AwarenessBroadcaster(options.max_awareness_bytes),
             Relay(hub),
             options.ping_interval,
+        )
+
+    def _admission(self) -> Admission:
+        options = self._options
+        return Admission(self._auth, options.refusal_delay, allow_query_token=options.allow_query_token)
+
+    def _rules(self) -> SessionRules:
+        options = self._options
+        return SessionRules(
+            self._store.node_id,
+            options.schema_version,
+            options.supported_schema_versions or (options.schema_version, options.schema_version),
+            options.batch_size,
+            options.uploads,
+            int(options.handshake_timeout * 1000),
         )
 
     async def handle_connection(self, transport: Transport, origin: Origin | None = None) -> None:

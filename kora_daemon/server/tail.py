@@ -17,7 +17,8 @@ from kora_daemon.server.visible import visible_entries
 MAX_TAIL_BYTES = 16 << 20
 MAX_PAGE_BYTES = 1 << 20
 MAX_PAGE_ENTRIES = 1_000
-_CACHED_PAGES = 512
+MAX_CACHED_BYTES = 16 << 20
+"""Of operations in pages kept for the next session that asks; each may cost twice as much again in ready frames."""
 _ENTRY_OVERHEAD_BYTES = 400
 
 
@@ -31,6 +32,7 @@ class Tail:
         self._bytes = 0
         self._entries: deque[DeliveryEntry] = deque()
         self._pages: dict[tuple[str, int, int], Page] = {}
+        self._cached_bytes = 0
 
     def extend(self, entries: Iterable[DeliveryEntry]) -> None:
         """Add what was committed, in delivery order."""
@@ -42,20 +44,28 @@ class Tail:
             oldest = self._entries.popleft()
             self._bytes -= len(oldest.body) + _ENTRY_OVERHEAD_BYTES
             self.floor = oldest.sequence
-        self._pages.clear()
+        self._forget_pages()
 
     def page(self, view: View, after: int, upto: int) -> Page | None:
-        """The page of (after, upto], possibly ending early; None when it begins below the tail."""
-        if after < self.floor:
+        """The page of (after, upto], possibly ending early; None when the tail does not hold all of that part.
+
+        A handshake reads its frontier from the store, which may be ahead of what was published here.
+        """
+        if after < self.floor or upto > self.frontier:
             return None
         key = (view.key, after, upto)
         page = self._pages.get(key)
         if page is None:
             page = self._cut(view, after, upto)
-            if len(self._pages) >= _CACHED_PAGES:
-                self._pages.clear()
+            if self._cached_bytes >= MAX_CACHED_BYTES:
+                self._forget_pages()
             self._pages[key] = page
+            self._cached_bytes += sum(len(entry.body) for entry in page.entries) + _ENTRY_OVERHEAD_BYTES
         return page
+
+    def _forget_pages(self) -> None:
+        self._pages.clear()
+        self._cached_bytes = 0
 
     def _cut(self, view: View, after: int, upto: int) -> Page:
         first = self._position(after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Protocol
 
 import trio
@@ -76,12 +77,13 @@ class MemoryTransport:
         self.closed_with: tuple[int, str] | None = None
 
     async def serve(self, receiver: Receiver) -> None:
-        """Hand in frames until the peer closes its end."""
+        """Hand in frames until either end is closed."""
         self._receiver = receiver
         receiver.opened()
-        async for frame in self._incoming:
-            await receiver.ready()
-            receiver.receive(frame)
+        with suppress(trio.ClosedResourceError):
+            async for frame in self._incoming:
+                await receiver.ready()
+                receiver.receive(frame)
 
     def admit(self) -> None:
         """All sizes are welcome anyway."""

@@ -83,6 +83,7 @@ class WebSocketTransport:
 
     async def close(self, code: int, reason: str) -> None:
         """Close handshake, with a deadline; then the socket is closed whatever the peer does."""
+        self._stream.begin_close()
         with trio.move_on_after(CLOSE_TIMEOUT_S):
             if self._websocket is not None:
                 await self._websocket.aclose(code, reason.encode()[:123].decode(errors="ignore"))

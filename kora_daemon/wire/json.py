@@ -17,7 +17,7 @@ from kora_daemon.model.operation import Operation
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 from kora_daemon.wire.frame import Frame
-from kora_daemon.wire.lenient import read_leniently, settle_atomic
+from kora_daemon.wire.lenient import needs_closer_look, read_leniently, settle_atomic
 
 FORMAT = "json"
 _OBJECT_OR_NULL = (b"{", b"n")
@@ -94,8 +94,9 @@ def decode(text: bytes) -> say.Message | Malformed | Unknown:
 
 def _settle(operation: Operation) -> bool:
     """Give unset members their one form; False when a raw member needs a closer look."""
-    if bytes(operation.data)[:1] not in _OBJECT_OR_NULL or bytes(operation.previous_data)[:1] not in _OBJECT_OR_NULL:
-        return False
+    for text in (bytes(operation.data), bytes(operation.previous_data)):
+        if text[:1] not in _OBJECT_OR_NULL or needs_closer_look(text):
+            return False
     if operation.transaction_id is None:
         operation.transaction_id = UNSET
     if operation.mutation_name is None:

@@ -29,6 +29,11 @@ def _no_constant(name: str) -> None:
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 _SPACE = re.compile(r"[ \t\n\r]*")
+MAX_NESTING = 500
+"""Levels inside an operation: what is in the log must be readable everywhere, however deep the stack is there."""
+_LONG_NUMBER = b"0" * 4_300
+"""Longer integers are refused by Python's parser; JavaScript writes 22 digits at most."""
+_DIGITS_AS_ZEROS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
 _MESSAGES: dict[str, type[say.Message]] = {
     "handshake": say.Handshake,
     "acknowledgment": say.Acknowledgment,
@@ -53,8 +58,7 @@ def read_leniently(frame: bytes) -> say.Message | Malformed | Unknown:
     """Read a text frame; what is no message comes back as `Malformed` with a sentence that says why."""
     try:
         text = frame.decode()
-        message, _ = _DECODER.raw_decode(text, _space(text, 0))
-        _DECODER.decode(text)
+        message = _DECODER.decode(text)
     except RecursionError:
         return _malformed("The message is nested too deeply")
     except ValueError as error:
@@ -65,15 +69,17 @@ def read_leniently(frame: bytes) -> say.Message | Malformed | Unknown:
         return _malformed("A messageId has whole characters only")
     if message["type"] == "operation-batch":
         return _read_batch(text, len(frame), message)
-    return _read_other(message)
+    return _read_other(text, message)
 
 
-def _read_other(message: dict[str, Any]) -> say.Message | Malformed | Unknown:
+def _read_other(text: str, message: dict[str, Any]) -> say.Message | Malformed | Unknown:
     kind = message["type"]
     if kind not in _MESSAGES:
         return Unknown(kind[:40])
+    if kind == "awareness-update" and isinstance(message.get("states"), dict):
+        message["states"] = _raw_members(text, _members(text, _space(text, 0))["states"].start)
     try:
-        read: say.Message = msgspec.convert(_with_raw_states(message), _MESSAGES[kind])
+        read: say.Message = msgspec.convert(message, _MESSAGES[kind])
         msgspec.json.encode(read)
     except msgspec.ValidationError as error:
         return _malformed(f"A {kind} message is malformed: {error}"[:200])
@@ -84,13 +90,6 @@ def _read_other(message: dict[str, Any]) -> say.Message | Malformed | Unknown:
 
 def _malformed(text: str) -> Malformed:
     return Malformed(ProtocolError(text))
-
-
-def _with_raw_states(message: dict[str, Any]) -> dict[str, Any]:
-    states = message.get("states")
-    if message["type"] != "awareness-update" or not isinstance(states, dict):
-        return message
-    return {**message, "states": {name: Raw(json.dumps(state).encode()) for name, state in states.items()}}
 
 
 def _read_batch(text: str, size_bytes: int, message: dict[str, Any]) -> say.Message | Malformed:
@@ -116,12 +115,12 @@ def _read_batch(text: str, size_bytes: int, message: dict[str, Any]) -> say.Mess
 
 def _read_operation(text: str, part: _Part) -> Operation | Rejection:
     value = part.value
-    problem = structure_problem(value)
+    problem = structure_problem(value) or _nesting_problem(value)
     if problem is not None:
         if has_fractional_clock(value):
             return _refuse(value, "INVALID_TIMESTAMP", problem)
         return _refuse(value, "INVALID_OPERATION", f"The operation is malformed: {problem}")
-    raw = {name: Raw(text[p.start : p.end].encode()) for name, p in _members(text, part.start).items()}
+    raw = _raw_members(text, part.start)
     timestamp = value["timestamp"]
     return Operation(
         value["id"],
@@ -161,12 +160,38 @@ def _printable(value: object) -> str:
     return value.encode("utf-8", "replace").decode()
 
 
-def settle_atomic(operation: Operation) -> bool:
-    """Check the `atomic_ops` text of an operation, and unset it when it holds nothing; False when it is malformed."""
-    try:
-        atomic_ops = json.loads(bytes(operation.atomic_ops))  # type: ignore[arg-type]
-    except (ValueError, RecursionError):
+def needs_closer_look(text: bytes) -> bool:
+    """Whether the text of a value may be hard to read: nested deeply, or with an enormous number. In linear time."""
+    if len(text) <= MAX_NESTING:
         return False
+    if text.count(b"{") + text.count(b"[") > MAX_NESTING:
+        return True
+    return len(text) > len(_LONG_NUMBER) and _LONG_NUMBER in text.translate(_DIGITS_AS_ZEROS)
+
+
+def _nesting_problem(value: object) -> str | None:
+    depth = 0
+    layer = [value]
+    while layer:
+        depth += 1
+        if depth > MAX_NESTING:
+            return f"it is nested more than {MAX_NESTING} levels deep"
+        containers = [
+            part.values() if isinstance(part, dict) else part for part in layer if isinstance(part, dict | list)
+        ]
+        layer = [part for container in containers for part in container]
+    return None
+
+
+def settle_atomic(operation: Operation) -> bool:
+    """Check the `atomic_ops` text of an operation, and unset it when it holds nothing.
+
+    False when it is malformed, or needs a closer look.
+    """
+    text = bytes(operation.atomic_ops)  # type: ignore[arg-type]
+    if needs_closer_look(text):
+        return False
+    atomic_ops = json.loads(text)
     if not atomic_ops:
         operation.atomic_ops = UNSET
         return isinstance(atomic_ops, dict) or atomic_ops is None
@@ -189,6 +214,11 @@ def _members(text: str, position: int) -> dict[str, _Part]:
         parts[name] = _Part(value, start, end)
         position = _after_comma(text, end)
     return parts
+
+
+def _raw_members(text: str, position: int) -> dict[str, Raw]:
+    """The exact text of each member of the object at `position`."""
+    return {name: Raw(text[part.start : part.end].encode()) for name, part in _members(text, position).items()}
 
 
 def _elements(text: str, position: int) -> Iterator[_Part]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+import structlog
 import trio
 import trio_websocket
 
 from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.auth.none import NoAuthProvider
-from kora_daemon.server.listener import Listener, ListenerOptions
+from kora_daemon.server.listener import Listener, ListenerOptions, addresses
 from kora_daemon.server.routes import Routes
 from kora_daemon.server.sync_server import ServerOptions, SyncServer
 from kora_daemon.store.contract import Store
@@ -22,13 +23,40 @@ PATIENCE_S = 10.0
 """How long a test waits for something that has to happen."""
 
 
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Return as soon as the condition holds."""
+    with trio.fail_after(PATIENCE_S):
+        while not condition():
+            await trio.sleep(0.005)
+
+
+@contextmanager
+def nothing_crashes() -> Iterator[None]:
+    """Fail when the barrier around a connection had to stop a crash: nobody but the log would tell."""
+    crashed: list[Any] = []
+
+    def note(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if str(event["event"]).endswith("crashed"):
+            crashed.append(event)
+        return event
+
+    processors = structlog.get_config()["processors"]
+    processors.insert(0, note)
+    try:
+        yield
+    finally:
+        processors.remove(note)
+    assert not crashed
+
+
 class Host:
     """A running server and where to find it."""
 
-    def __init__(self, server: SyncServer, port: int) -> None:
+    def __init__(self, server: SyncServer, listeners: Sequence[trio.SocketListener], path: str) -> None:
         self.server = server
-        self.port = port
-        self.url = f"ws://127.0.0.1:{port}/"
+        self.addresses = addresses(listeners)
+        self.port: int = listeners[0].socket.getsockname()[1]
+        self.url = f"ws://127.0.0.1:{self.port}{path}"
 
 
 @asynccontextmanager
@@ -37,23 +65,24 @@ async def running_server(
     auth: AuthProvider | None = None,
     options: ServerOptions | None = None,
     listening: ListenerOptions | None = None,
+    path: str = "/",
 ) -> AsyncIterator[Host]:
     """A server with a listener on a free port, stopped in the proper order at the end."""
     server = SyncServer(store or MemoryStore(), auth or NoAuthProvider(), options)
     listening = listening or ListenerOptions(port=0)
     async with trio.open_nursery() as nursery:
         await server.start(nursery)
-        async with trio.open_nursery() as front:
-            listener = Listener(server, Routes(server, "/", "test"), listening)
-            listeners = await listener.open()
-            front.start_soon(listener.serve, listeners, nursery)
-            port = listeners[0].socket.getsockname()[1]
-            try:
-                yield Host(server, port)
-            finally:
-                front.cancel_scope.cancel()
-        with trio.CancelScope(shield=True), trio.move_on_after(PATIENCE_S):
-            await server.stop()
+        with nothing_crashes():
+            async with trio.open_nursery() as front:
+                listener = Listener(server, Routes(server, path), listening)
+                listeners = await listener.open()
+                front.start_soon(listener.serve, listeners, nursery)
+                try:
+                    yield Host(server, listeners, path)
+                finally:
+                    front.cancel_scope.cancel()
+            with trio.CancelScope(shield=True), trio.move_on_after(PATIENCE_S):
+                await server.stop()
         nursery.cancel_scope.cancel()
 
 
@@ -86,6 +115,30 @@ class Client:
             await self._websocket.send_message(text)
         except trio_websocket.ConnectionClosed as closed:
             raise _closed(closed) from None
+
+    async def was_heard(self) -> None:
+        """Wait until the server has taken in all that was said (or has closed): its pong comes behind that."""
+        try:
+            with trio.fail_after(PATIENCE_S):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._stop_when_closed, nursery.cancel_scope)
+                    await self._websocket.ping()
+                    nursery.cancel_scope.cancel()
+        except* trio_websocket.ConnectionClosed:
+            pass
+
+    async def _stop_when_closed(self, waiting: trio.CancelScope) -> None:
+        while not self._websocket.closed:
+            await trio.sleep(0.005)
+        waiting.cancel()
+
+    async def messages(self) -> AsyncIterator[dict[str, Any]]:
+        """All messages to come, however long they take; raises Closed at the end."""
+        while True:
+            try:
+                yield json.loads(await self._websocket.get_message())
+            except trio_websocket.ConnectionClosed as closed:
+                raise _closed(closed) from None
 
     async def hear(self) -> dict[str, Any]:
         """The next message; raises Closed when the server has closed instead."""
@@ -156,16 +209,18 @@ def _closed(closed: trio_websocket.ConnectionClosed) -> Closed:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
-    """A client on an open WebSocket; gone at the end."""
-    async with trio_websocket.open_websocket_url(url, max_message_size=1 << 26) as websocket:
+async def connected(url: str, **options: Any) -> AsyncIterator[Client]:
+    """A client on an open WebSocket; gone at the end. `options` are trio-websocket's, for the way there."""
+    async with trio_websocket.open_websocket_url(url, max_message_size=1 << 26, **options) as websocket:
         yield Client(websocket)
 
 
 @asynccontextmanager
-async def streaming(url: str, node_id: str = "node-a", watermark: int | None = 0) -> AsyncIterator[Client]:
+async def streaming(
+    url: str, node_id: str = "node-a", watermark: int | None = 0, **options: Any
+) -> AsyncIterator[Client]:
     """A client past its handshake: the response is heard, the first download acknowledged."""
-    async with connected(url) as client:
+    async with connected(url, **options) as client:
         response = await client.shake_hands(node_id, watermark)
         assert response["accepted"] is True
         while True:

@@ -1,0 +1,181 @@
+"""The composition root: the one place that knows which store, provider and listener belong together, and their order.
+
+    trio.run(serve)
+    └ core          store opened; writer, hub, presence, housekeeping     (SyncServer)
+      └ connections one task and its children for each peer
+        └ front     listeners, signals
+
+Opened outside-in, closed inside-out: stop accepting, let sessions finish, commit and acknowledge what the writer holds,
+close the store.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import signal
+import ssl
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import structlog
+import trio
+
+from kora_daemon.log import configure as configure_log
+from kora_daemon.auth.contract import AuthContext, AuthProvider, token_digest
+from kora_daemon.auth.none import NoAuthProvider
+from kora_daemon.auth.token import StaticToken, StaticTokenProvider
+from kora_daemon.config import Settings, load_settings
+from kora_daemon.config.auth import AuthSettings
+from kora_daemon.config.settings import StoreSettings
+from kora_daemon.errors import ConfigError, ListenError
+from kora_daemon.protocol.uploads import UploadLimits
+from kora_daemon.server.listener import Listener, ListenerOptions, addresses, tls_context
+from kora_daemon.server.routes import Routes
+from kora_daemon.server.sync_server import ServerOptions, SyncServer
+from kora_daemon.store.contract import Store
+from kora_daemon.store.memory import MemoryStore
+from kora_daemon.store.sqlite import SqliteStore
+from kora_daemon.version import VERSION
+
+log = structlog.get_logger("kora.daemon")
+
+OnReady = Callable[[list[str]], None]
+
+
+def run(settings: Settings, on_ready: OnReady) -> None:
+    """Run the daemon until a signal ends it. `on_ready` gets its URLs once devices can connect.
+
+    Raises KoraError when it can't start or has lost something it can't live without.
+    """
+    configure_log(settings.log.level, settings.log.format)
+    _raise_descriptor_limit()
+    # What is loaded now stays for good: with 10,000 connections the collector's default pauses reach a second.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    trio.run(partial(serve, settings, on_ready))
+
+
+async def serve(settings: Settings, on_ready: OnReady) -> None:
+    """The daemon's life inside an event loop."""
+    server = SyncServer(build_store(settings.store), build_auth(settings.auth), server_options(settings))
+    listener = Listener(server, Routes(server, settings.server.path), listener_options(settings))
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as core:
+            await server.start(core)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as front:
+                    try:
+                        listeners = await listener.open()
+                    except OSError as error:
+                        raise ListenError(f"can't listen on port {settings.server.port}: {error.strerror}") from error
+                    front.start_soon(listener.serve, listeners, connections)
+                    scheme = "ws" if settings.server.tls_certificate is None else "wss"
+                    urls = [f"{scheme}://{address}{settings.server.path}" for address in addresses(listeners)]
+                    log.info("daemon.ready", version=VERSION, urls=urls, store=settings.store.kind)
+                    on_ready(urls)
+                    await _until_told_to_stop(signals, settings, server, listener)
+                    front.cancel_scope.cancel()
+                core.start_soon(_exit_at_once, signals)
+                await server.stop()
+                connections.cancel_scope.cancel()
+            core.cancel_scope.cancel()
+    log.info("daemon.stopped")
+
+
+async def _until_told_to_stop(
+    signals: AsyncIterator[int], settings: Settings, server: SyncServer, listener: Listener
+) -> None:
+    async for number in signals:
+        if number != signal.SIGHUP:
+            log.info("daemon.stopping", signal=signal.Signals(number).name)
+            return
+        settings = await trio.to_thread.run_sync(_reload, settings, server, listener)
+
+
+async def _exit_at_once(signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        if number != signal.SIGHUP:
+            log.warning("daemon.killed", signal=signal.Signals(number).name)
+            os._exit(1)
+
+
+def _reload(settings: Settings, server: SyncServer, listener: Listener) -> Settings:
+    """Apply what can change live: log level, auth, limits, certificate. All of the file is good, or nothing changes."""
+    if settings.source is None:
+        log.warning("daemon.reload_failed", problem="there is no configuration file to read again")
+        return settings
+    try:
+        fresh = load_settings(settings.source)
+        auth = build_auth(fresh.auth)
+        listening = listener_options(fresh)
+    except (ConfigError, OSError, ssl.SSLError) as error:
+        log.error("daemon.reload_failed", problem=str(error))
+        return settings
+    configure_log(fresh.log.level, fresh.log.format)
+    server.reconfigure(auth, server_options(fresh))
+    listener.reconfigure(listening)
+    log.info("daemon.reloaded")
+    return fresh
+
+
+def build_store(settings: StoreSettings) -> Store:
+    """The store that the settings name, not opened yet."""
+    if settings.kind == "memory":
+        return MemoryStore()
+    return SqliteStore(settings.path, durability="full" if settings.durability == "full" else "normal")
+
+
+def build_auth(settings: AuthSettings) -> AuthProvider:
+    """The provider that the settings name."""
+    if settings.kind == "none":
+        return NoAuthProvider()
+    return StaticTokenProvider(
+        StaticToken(row.sha256 or token_digest(row.token or ""), AuthContext(row.user, metadata=row.metadata))
+        for row in settings.tokens
+    )
+
+
+def server_options(settings: Settings) -> ServerOptions:
+    """What a server takes from the settings."""
+    limits = settings.limits
+    version, lowest, highest = settings.server.schema_versions()
+    return ServerOptions(
+        schema_version=version,
+        supported_schema_versions=(lowest, highest),
+        batch_size=settings.server.batch_size,
+        max_connections=settings.server.max_connections,
+        uploads=UploadLimits(
+            limits.max_operation_bytes, limits.max_operations_per_batch, limits.max_operations_per_minute
+        ),
+        max_awareness_bytes=limits.max_awareness_bytes,
+        handshake_timeout=limits.handshake_timeout,
+        ping_interval=limits.ping_interval,
+        refusal_delay=settings.auth.refusal_delay,
+        allow_query_token=settings.auth.allow_query_token,
+        shutdown_grace=settings.server.shutdown_grace,
+    )
+
+
+def listener_options(settings: Settings) -> ListenerOptions:
+    """What the listener takes from the settings. Raises OSError or ssl.SSLError for a bad certificate."""
+    server = settings.server
+    tls = None
+    if server.tls_certificate is not None and server.tls_key is not None:
+        tls = tls_context(str(server.tls_certificate), str(server.tls_key))
+    return ListenerOptions(
+        server.host,
+        server.port,
+        tls,
+        server.trusted_proxies,
+        settings.limits.max_message_bytes,
+        settings.limits.max_buffered_bytes,
+    )
+
+
+def _raise_descriptor_limit() -> None:
+    """A connection is a file descriptor, and the usual soft limit of 1,024 is soon reached."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
