@@ -69,7 +69,7 @@ class _Stderr:
             with self._lock:
                 sys.stderr.write(line + "\n")
                 sys.stderr.flush()
-        except KeyError:
+        except (OSError, ValueError):
             pass
 
 

@@ -103,8 +103,9 @@ def number(low: float, high: float, *, above: bool = False) -> Kind[float]:
 
     def parse(value: object, base: Path) -> float:
         del base
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not isinstance(value, int | float) or isinstance(value, bool):
             raise Unfit(expects)
+        # Not a number lies nowhere, so this refuses it, too.
         if not low <= value <= high or (above and value == low):
             raise Unfit(expects)
         return float(value)

@@ -53,10 +53,11 @@ class DeliveryBatch(Struct):
     frames: dict[str, Any] = field(default_factory=dict)
     """Encoded forms by wire format; filled by the first session that sends the batch."""
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the operations in it, near enough for a send window."""
-        return sum(len(entry.body) for entry in self.entries) + 200
+    size_bytes: int = 0
+    """Of the operations in it, near enough for a send window; counted once for all sessions."""
+
+    def __post_init__(self) -> None:
+        self.size_bytes = sum([len(entry.body) for entry in self.entries]) + 200
 
 
 class Page(Struct):
