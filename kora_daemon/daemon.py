@@ -12,6 +12,7 @@ close the store.
 from __future__ import annotations
 
 import gc
+import ipaddress
 import os
 import resource
 import signal
@@ -75,6 +76,7 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
                     scheme = "ws" if settings.server.tls_certificate is None else "wss"
                     urls = [f"{scheme}://{address}{settings.server.path}" for address in addresses(listeners)]
                     log.info("daemon.ready", version=VERSION, urls=urls, store=settings.store.kind)
+                    _warn_if_open(settings, listeners)
                     on_ready(urls)
                     await _until_told_to_stop(signals, settings, server, listener)
                     front.cancel_scope.cancel()
@@ -83,6 +85,14 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
                 connections.cancel_scope.cancel()
             core.cancel_scope.cancel()
     log.info("daemon.stopped")
+
+
+def _warn_if_open(settings: Settings, listeners: list[trio.SocketListener]) -> None:
+    """Say so when whoever reaches the port may read and write everything (auth.md section 6)."""
+    hosts = [listener.socket.getsockname()[0] for listener in listeners]
+    if settings.auth.kind == "none" and not all(ipaddress.ip_address(host).is_loopback for host in hosts):
+        hint = "everybody who reaches the port may read and write everything; set [auth], or listen on 127.0.0.1"
+        log.warning("daemon.open_to_everybody", hosts=hosts, hint=hint)
 
 
 async def _until_told_to_stop(

@@ -143,6 +143,12 @@ def test_logs_are_json_lines_with_stable_names(tmp_path: Path) -> None:
     assert events[-2:] == ["daemon.stopping", "daemon.stopped"]
 
 
+def test_a_daemon_open_to_everybody_says_so(tmp_path: Path) -> None:
+    with Daemon(tmp_path, '[server]\nhost = "0.0.0.0"\nport = 0\n') as daemon:
+        assert daemon.stop() == 0
+    assert "daemon.open_to_everybody" in daemon.logged()
+
+
 def _kora(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "koractl", *arguments], capture_output=True, text=True, timeout=30, check=False
