@@ -23,7 +23,6 @@ from functools import partial
 import structlog
 import trio
 
-from kora_daemon.log import configure as configure_log
 from kora_daemon.auth.contract import AuthContext, AuthProvider, token_digest
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.auth.token import StaticToken, StaticTokenProvider
@@ -31,6 +30,7 @@ from kora_daemon.config import Settings, load_settings
 from kora_daemon.config.auth import AuthSettings
 from kora_daemon.config.settings import StoreSettings
 from kora_daemon.errors import ConfigError, ListenError
+from kora_daemon.log import configure as configure_log
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.listener import Listener, ListenerOptions, addresses, tls_context
 from kora_daemon.server.routes import Routes

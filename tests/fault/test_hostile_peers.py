@@ -1,0 +1,226 @@
+"""Peers that mean harm, beside two that only want to sync. One peer's trouble is never another's."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from kora_daemon.protocol.uploads import UploadLimits
+from kora_daemon.server.listener import ListenerOptions
+from kora_daemon.server.sync_server import ServerOptions
+from tests.support.network import Client, Closed, Host, connected, running_server, streaming
+from tests.support.operations import wire_operation
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+HANDSHAKE = {
+    "type": "handshake",
+    "messageId": "m",
+    "nodeId": "mallory",
+    "versionVector": {},
+    "schemaVersion": 1,
+    "lastDeliverySequence": 0,
+}
+JUNK = (None, True, -1, 1.5, 10**400, "", "x" * 10_000, "\ud800", [], [1], {}, {"a": {"b": 1}})
+
+
+@asynccontextmanager
+async def two_who_sync(host: Host) -> AsyncIterator[None]:
+    """Two devices that sync before, and still do after, whatever happens inside the block."""
+    async with streaming(host.url, "alice") as alice, streaming(host.url, "bob") as bob:
+        for number in (1, 2):
+            marker = f"alice:{number}:{random.random()}"
+            message_id = await alice.upload(wire_operation(number, id=marker, nodeId="alice"))
+            assert await _answers(alice, message_id) == []
+            heard: list[str] = []
+            while marker not in heard:
+                heard = [one["id"] for one in (await _batch(bob))["operations"]]
+            if number == 1:
+                yield
+
+
+async def _answers(client: Client, message_id: str) -> list[str]:
+    """The types of what a client hears until its upload is acknowledged, downloads apart."""
+    types: list[str] = []
+    while True:
+        message = await client.hear()
+        if message["type"] == "operation-batch":
+            await client.acknowledge(message)
+        elif message["type"] == "acknowledgment":
+            assert message["acknowledgedMessageId"] == message_id
+            return types
+        else:
+            types.append(message["type"])
+
+
+async def _batch(client: Client) -> dict[str, Any]:
+    while True:
+        message = await client.hear()
+        if message["type"] == "operation-batch":
+            await client.acknowledge(message)
+            return message
+
+
+async def _raw(host: Host, data: bytes) -> bytes:
+    """Say `data` on a bare connection; what came back until the server had enough, or nothing more comes."""
+    heard = b""
+    async with await trio.open_tcp_stream("127.0.0.1", host.port) as stream:
+        with trio.move_on_after(2):
+            await stream.send_all(data)
+            async for piece in stream:
+                heard += piece
+                if len(heard) > 1_000_000:
+                    break
+    return heard
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_random_bytes_in_place_of_http_or_frames(seed: int) -> None:
+    noise = random.Random(seed)
+    async with running_server() as host, two_who_sync(host):
+        await _raw(host, noise.randbytes(noise.randint(1, 5_000)))
+        await _raw(host, UPGRADE + noise.randbytes(noise.randint(1, 5_000)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "null",
+        "[]",
+        "5",
+        '"handshake"',
+        "{}",
+        '{"type":5}',
+        '{"type":"handshake"}',
+        '{"type":"handshake","messageId":"m"',
+        "[" * 100_000 + "]" * 100_000,
+        '{"type":"handshake","messageId":"m","x":' + "[" * 50_000 + "]" * 50_000 + "}",
+        json.dumps({**HANDSHAKE, "nodeId": ""}),
+        json.dumps({**HANDSHAKE, "nodeId": "\ud800"}),
+        '{"type":"handshake","messageId":"m","schemaVersion":' + "9" * 5_000 + "}",
+        b"\x00\x01\x02",
+    ],
+    ids=lambda text: repr(text[:30]),
+)
+async def test_a_frame_that_is_no_handshake_ends_its_own_connection_only(text: str | bytes) -> None:
+    async with running_server() as host, two_who_sync(host), connected(host.url) as mallory:
+        await mallory.say_text(text)
+        error = await mallory.hear()
+        assert error["type"] == "error"
+        assert error["retriable"] is False
+        assert (await mallory.closed()).code == 4002
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "versionVector",
+        "syncScope",
+        "syncQueries",
+        "deltaCursor",
+        "lastDeliverySequence",
+        "authToken",
+        "supportedWireFormats",
+        "schemaVersion",
+        "nodeId",
+        "messageId",
+    ],
+)
+async def test_wrong_types_in_every_field_of_the_handshake(field: str) -> None:
+    async with running_server() as host, two_who_sync(host):
+        for junk in JUNK:
+            async with connected(host.url) as mallory:
+                await mallory.say_text(json.dumps({**HANDSHAKE, field: junk}))
+                try:
+                    assert (await mallory.hear())["type"] in ("handshake-response", "error")
+                except Closed as closed:
+                    assert closed.code in (1000, 4001, 4002)  # noqa: PT017
+
+
+@pytest.mark.parametrize("field", sorted(wire_operation()))
+async def test_wrong_types_in_every_field_of_an_operation(field: str) -> None:
+    async with running_server() as host, two_who_sync(host), streaming(host.url, "mallory") as mallory:
+        for number, junk in enumerate(JUNK, 1):
+            good = wire_operation(number, id=f"good-{number}", nodeId="mallory")
+            message_id = await mallory.upload({**wire_operation(900 + number), field: junk}, good)
+            assert await _answers(mallory, message_id) in ([], ["operation-rejected"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "operation-batch",
+        "acknowledgment",
+        "error",
+        "awareness-update",
+        "yjs-doc-update",
+        "blob-chunk-request",
+        "blob-chunk-response",
+        "blob-chunk-push",
+    ],
+)
+async def test_nothing_is_handled_before_a_handshake(kind: str) -> None:
+    message = {
+        "type": kind, "messageId": "m", "operations": [wire_operation()], "isFinal": True, "batchIndex": 0,
+        "acknowledgedMessageId": "x", "lastSequenceNumber": 1, "code": "x", "message": "x", "retriable": True,
+        "clientId": 1, "states": {"1": {"user": {}}}, "collection": "todos", "recordId": "r", "field": "f",
+        "update": "", "requestId": "r", "hash": "h", "bytes": "",
+    }  # fmt: skip
+    async with running_server() as host, two_who_sync(host), connected(host.url) as mallory:
+        await mallory.say_text(json.dumps(message))
+        assert (await mallory.hear())["code"] == "HANDSHAKE_REQUIRED"
+        assert (await mallory.closed()).code == 4002
+        assert host.server.get_status().total_operations == 1
+
+
+async def test_nothing_is_handled_behind_a_refusal() -> None:
+    async with running_server() as host, two_who_sync(host), connected(host.url) as mallory:
+        await mallory.say_text("garbage")
+        await mallory.say_text(json.dumps(HANDSHAKE))
+        await mallory.upload(wire_operation(5))
+        assert (await mallory.hear())["code"] == "MALFORMED_MESSAGE"
+        assert (await mallory.closed()).code == 4002
+        assert host.server.get_status().total_operations == 1
+
+
+async def test_peers_that_say_nothing_are_closed_in_time_and_stop_nobody() -> None:
+    options = ServerOptions(handshake_timeout=0.5)
+    async with running_server(options=options) as host, two_who_sync(host), connected(host.url) as silent:
+        assert (await silent.closed()).code == 4008
+
+
+async def test_a_message_that_announces_more_than_the_limit_is_not_even_read() -> None:
+    listening = ListenerOptions(port=0, max_message_bytes=100_000)
+    async with running_server(listening=listening) as host, two_who_sync(host):
+        heard = await _raw(host, UPGRADE + b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"mask" + b"x" * 1_000)
+        assert b"\x03\xf1" in heard  # close 1009
+
+
+async def test_a_flood_of_operations_is_slowed_down_and_then_refused_without_loss() -> None:
+    options = ServerOptions(uploads=UploadLimits(max_operations_per_minute=60))
+    async with running_server(options=options) as host, streaming(host.url, "mallory") as mallory:
+        accepted = [wire_operation(n, nodeId="mallory") for n in range(1, 101)]
+        await mallory.upload(*accepted)
+        assert (await mallory.hear())["type"] == "acknowledgment"
+        await mallory.upload(wire_operation(101, nodeId="mallory"))
+        assert await mallory.hears_nothing(0.5), "the session should not be read now"
+        assert host.server.get_status().total_operations == 100
+
+
+async def test_five_hundred_peers_that_never_finish_their_request() -> None:
+    async with running_server() as host, two_who_sync(host):
+        async with trio.open_nursery() as nursery:
+            half_open = [await trio.open_tcp_stream("127.0.0.1", host.port) for _ in range(500)]
+            for stream in half_open:
+                nursery.start_soon(stream.send_all, UPGRADE[:40])
+        for stream in half_open:
+            await stream.aclose()
