@@ -197,6 +197,16 @@ class Client:
             message["deliverySequence"] = batch["maxDeliverySequence"]
         await self.say(message)
 
+    async def download(self) -> list[dict[str, Any]]:
+        """Take and acknowledge the batches up to a final one; other messages are passed over."""
+        batches: list[dict[str, Any]] = []
+        while not batches or not batches[-1]["isFinal"]:
+            message = await self.hear()
+            if message["type"] == "operation-batch":
+                await self.acknowledge(message)
+                batches.append(message)
+        return batches
+
     async def go(self) -> None:
         """Close as a browser does."""
         with trio.move_on_after(PATIENCE_S):
@@ -223,9 +233,5 @@ async def streaming(
     async with connected(url, **options) as client:
         response = await client.shake_hands(node_id, watermark)
         assert response["accepted"] is True
-        while True:
-            batch = await client.hear()
-            await client.acknowledge(batch)
-            if batch["isFinal"]:
-                break
+        await client.download()
         yield client

@@ -1,0 +1,98 @@
+"""TLS on the one port, with a certificate made for the test."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from kora_daemon.server import http, websocket
+from kora_daemon.server.listener import ListenerOptions, tls_context
+from tests.support.devices import ids, insert
+from tests.support.http import http_client
+from tests.support.network import PATIENCE_S, connected, running_server, streaming
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a certificate for 127.0.0.1 and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem -out cert.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*make.split(), *subject], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def listening(certificate: Path) -> ListenerOptions:
+    tls = tls_context(str(certificate / "cert.pem"), str(certificate / "key.pem"))
+    return ListenerOptions(port=0, tls=tls, max_buffered_bytes=1 << 20)
+
+
+@pytest.fixture
+def trusting(certificate: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+
+
+async def test_devices_sync_over_tls(listening: ListenerOptions, trusting: ssl.SSLContext) -> None:
+    async with running_server(listening=listening) as host:
+        url = f"wss://127.0.0.1:{host.port}/"
+        async with streaming(url, "a", ssl_context=trusting) as a, streaming(url, "b", ssl_context=trusting) as b:
+            for number in range(1, 4):
+                await a.upload(insert("a", number, text="x" * 200_000))
+                assert (await a.hear())["type"] == "acknowledgment"
+                batch = await b.hear()
+                assert ids(batch) == [f"a/{number}"]
+                await b.acknowledge(batch)
+
+
+async def test_the_server_says_goodbye_over_tls(listening: ListenerOptions, trusting: ssl.SSLContext) -> None:
+    async with (
+        running_server(listening=listening) as host,
+        connected(f"wss://127.0.0.1:{host.port}/", ssl_context=trusting) as client,
+    ):
+        await client.say_text("no JSON")
+        assert (await client.hear())["code"] == "MALFORMED_MESSAGE"
+        assert (await client.closed()).code == 4002
+
+
+async def test_a_reader_that_stalls_is_closed_over_tls_too(
+    listening: ListenerOptions, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", PATIENCE_S)
+    update = {"type": "yjs-doc-update", "collection": "notes", "recordId": "r", "field": "f", "update": "A" * 250_000}
+    async with running_server(listening=listening) as host:
+        url = f"wss://127.0.0.1:{host.port}/"
+        async with (
+            streaming(url, "writer", ssl_context=trusting) as writer,
+            streaming(url, "stalled", ssl_context=trusting) as stalled,
+        ):
+            for _ in range(100):
+                await writer.say(update)
+            await writer.was_heard()
+            assert (await stalled.closed()).code == 4013
+
+
+async def test_health_answers_over_tls(listening: ListenerOptions, trusting: ssl.SSLContext) -> None:
+    async with running_server(listening=listening) as host, http_client(host.port, tls=trusting) as client:
+        for _ in range(2):
+            assert (await client.ask("/health")).status == 200
+
+
+async def test_a_peer_without_tls_is_dropped(listening: ListenerOptions, trusting: ssl.SSLContext) -> None:
+    async with running_server(listening=listening) as host:
+        async with http_client(host.port) as client:
+            await client.say(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert b"HTTP" not in await client.rest()
+        async with http_client(host.port, tls=trusting) as client:
+            assert (await client.ask("/health")).status == 200
+
+
+async def test_a_tls_handshake_that_never_comes_is_given_up(
+    listening: ListenerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "HEAD_TIMEOUT_S", 0.05)
+    async with running_server(listening=listening) as host, http_client(host.port) as client:
+        assert await client.rest() == b""
