@@ -1,12 +1,12 @@
 """One peer: takes its frames to the session, performs what the session wants, and is the barrier a crash stops at.
 
-Two tasks: the transport's, in which frames come in and are answered on the spot, and `_drive`, for everything that has
-to wait. `step` never waits; whoever has news for a session (writer, hub, relays) calls in and is back at once.
+Frames come in, and are answered on the spot, in the transport's task. What has to wait (a provider, the disk, a
+goodbye) waits in a task of its own, `_work_off`, that lives only while there is such work. Whoever has news for a
+session (writer, hub, relays) calls in and is back at once.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -64,10 +64,11 @@ class Connection:
         self._transport = transport
         self._services = services
         self._full = full
-        self._events: deque[on.AnyEvent] = deque()
+        self._events: list[on.AnyEvent] = []
         self._stepping = False
-        self._jobs: deque[do.Action] = deque()
-        self._job_waiting = trio.Event()
+        self._jobs: list[do.Action] = []
+        self._working = False
+        self._nursery: trio.Nursery | None = None
         self._heard = trio.Event()
         self._pinged_at = 0.0
         self._closing: do.Close | None = None
@@ -76,11 +77,11 @@ class Connection:
     async def run(self) -> None:
         """Serve the peer until it is gone or the session closes. Nothing that goes wrong in here leaves it."""
         services = self._services
-        services.hub.connect(self)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._serve_transport, nursery.cancel_scope)
-                await self._drive()
+                self._nursery = nursery
+                services.hub.connect(self)
+                await self._transport.serve(self, nursery)
                 nursery.cancel_scope.cancel()
         except* Exception as errors:
             self._log.exception("session.crashed", error=repr(errors.exceptions[0]))
@@ -93,10 +94,6 @@ class Connection:
                 await self._transport.close(do.INTERNAL_ERROR, "")
             closing = self._closing
             self._log.info("session.closed", node=self.session.node_id, code=closing.code if closing else None)
-
-    async def _serve_transport(self, connection: trio.CancelScope) -> None:
-        await self._transport.serve(self)
-        connection.cancel()
 
     # What the transport calls
 
@@ -178,7 +175,7 @@ class Connection:
         self._stepping = True
         try:
             while self._events:
-                self._perform_all(self.session.step(self._events.popleft(), now()))
+                self._perform_all(self.session.step(self._events.pop(0), now()))
         except Exception as error:
             self._log.exception("session.crashed", error=repr(error))
             self._events.clear()
@@ -237,22 +234,24 @@ class Connection:
 
     def _later(self, action: do.Action) -> None:
         self._jobs.append(action)
-        self._job_waiting.set()
+        if not self._working and self._nursery is not None:
+            self._working = True
+            self._nursery.start_soon(self._work_off)
 
     # What has to wait
 
-    async def _drive(self) -> None:
-        while True:
-            await self._job_waiting.wait()
-            self._job_waiting = trio.Event()
+    async def _work_off(self) -> None:
+        try:
             while self._jobs:
-                job = self._jobs.popleft()
+                job = self._jobs.pop(0)
                 if isinstance(job, do.Close):
                     await self._transport.close(job.code, job.reason)
-                    return
+                    break
                 event = await self._work(job)
                 if self._closing is None:
                     self._happened(event)
+        finally:
+            self._working = False
 
     async def _work(self, job: do.Action) -> on.Event:
         services = self._services

@@ -9,8 +9,8 @@ from typing import TypeVar
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry, Page
 from kora_daemon.model.versions import causal_order
 from kora_daemon.model.view import View
-from kora_daemon.protocol.delivery import LogPositions, Read
 from kora_daemon.protocol.actions import ReadLog
+from kora_daemon.protocol.delivery import LogPositions, Read
 from kora_daemon.protocol.delta import resume_after
 from kora_daemon.protocol.events import LogRead
 from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES

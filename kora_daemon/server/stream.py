@@ -11,7 +11,6 @@ import fcntl
 import os
 import struct
 import termios
-from collections import deque
 
 import trio
 
@@ -40,7 +39,7 @@ class Outbox:
         self.nursery: trio.Nursery | None = None
         # A TLS stream has no file descriptor of use: everything goes through the queue then.
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
-        self._queue: deque[bytes | memoryview] = deque()
+        self._queue: list[bytes | memoryview] = []
         self._drained: trio.Event | None = None
         self.buffered_bytes = 0
         self.broken = False
@@ -83,11 +82,10 @@ class Outbox:
             drained.set()
 
     async def _write_some(self) -> None:
-        count = min(len(self._queue), _WRITE_AT_ONCE)
-        data = b"".join([self._queue[index] for index in range(count)])
+        frames = self._queue[:_WRITE_AT_ONCE]
+        data = b"".join(frames)
         await self._stream.send_all(data)
-        for _ in range(count):
-            self._queue.popleft()
+        del self._queue[: len(frames)]
         self.buffered_bytes -= len(data)
 
     def in_kernel_bytes(self) -> int:
@@ -117,6 +115,8 @@ class FrameStream(trio.abc.Stream):
         self._parser.feed(behind_head)
         self._receiver: Receiver | None = None
         self._upgraded = trio.Event()
+        self.ended = trio.Event()
+        """Set when nothing more can come from the peer."""
         self._closing = False
         self.heard_at = trio.current_time()
 
@@ -140,9 +140,13 @@ class FrameStream(trio.abc.Stream):
             head, self._head = self._head, b""
             return head
         await self._upgraded.wait()
-        receiver = self._receiver
-        if receiver is None:
-            return b""
+        control = b"" if self._receiver is None else await self._next_control(self._receiver)
+        if not control:
+            self.ended.set()
+        return control
+
+    async def _next_control(self, receiver: Receiver) -> bytes:
+        """The next control frame, b"" at the end; data frames before it are handed in."""
         try:
             while True:
                 message = self._parser.next()
@@ -199,4 +203,5 @@ class FrameStream(trio.abc.Stream):
         """Close the socket underneath."""
         self.outbox.broken = True
         self._upgraded.set()
+        self.ended.set()
         await self._stream.aclose()

@@ -29,7 +29,7 @@ from kora_daemon.wire import json as codec
 
 log = structlog.get_logger("kora.server")
 
-CHECKPOINT_INTERVAL_S = 1.0
+CHECKPOINT_INTERVAL_S = 0.25
 
 
 class ServerOptions(Struct, frozen=True):

@@ -15,7 +15,7 @@ from kora_daemon.model.view import View
 from kora_daemon.server.visible import visible_entries
 
 MAX_TAIL_BYTES = 16 << 20
-MAX_PAGE_BYTES = 1 << 20
+MAX_PAGE_BYTES = 256 << 10
 MAX_PAGE_ENTRIES = 1_000
 MAX_CACHED_BYTES = 16 << 20
 """Of operations in pages kept for the next session that asks; each may cost twice as much again in ready frames."""

@@ -33,8 +33,11 @@ class Receiver(Protocol):
 class Transport(Protocol):
     """One peer. All calls come from the event loop's thread."""
 
-    async def serve(self, receiver: Receiver) -> None:
-        """Hand in the peer's frames, in order, until it is gone. `await receiver.ready()` before each."""
+    async def serve(self, receiver: Receiver, nursery: trio.Nursery) -> None:
+        """Hand in the peer's frames, in order, until it is gone. `await receiver.ready()` before each.
+
+        Tasks of the transport live in `nursery`, which is cancelled soon after this returns.
+        """
         ...
 
     def admit(self) -> None:
@@ -76,8 +79,9 @@ class MemoryTransport:
         self._outgoing = outgoing
         self.closed_with: tuple[int, str] | None = None
 
-    async def serve(self, receiver: Receiver) -> None:
+    async def serve(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         """Hand in frames until either end is closed."""
+        del nursery
         self._receiver = receiver
         receiver.opened()
         with suppress(trio.ClosedResourceError):

@@ -27,27 +27,28 @@ class WebSocketTransport:
         self._receiver: Receiver | None = None
         self._websocket: trio_websocket.WebSocketConnection | None = None
 
-    async def serve(self, receiver: Receiver) -> None:
+    async def serve(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         """Answer the upgrade, then hand in frames until the peer is gone."""
         self._receiver = receiver
-        async with trio.open_nursery() as writing:
-            self._outbox.nursery = writing
-            async with trio.open_nursery() as reading:
-                with trio.fail_after(UPGRADE_TIMEOUT_S):
-                    request = await trio_websocket.wrap_server_stream(
-                        reading,
-                        self._stream,
-                        message_queue_size=1,
-                        max_message_size=self._max_message_bytes,
-                        receive_buffer_size=RECEIVE_BYTES,
-                    )
-                    self._websocket = await request.accept()
-                self._stream.upgrade(receiver)
-                receiver.opened()
-            with trio.move_on_after(CLOSE_TIMEOUT_S):
-                await self._outbox.flush()
-            self._outbox.nursery = None
-            writing.cancel_scope.cancel()
+        self._outbox.nursery = nursery
+        with trio.move_on_after(UPGRADE_TIMEOUT_S) as upgrade:
+            request = await trio_websocket.wrap_server_stream(
+                nursery,
+                self._stream,
+                message_queue_size=1,
+                max_message_size=self._max_message_bytes,
+                receive_buffer_size=RECEIVE_BYTES,
+            )
+            self._websocket = await request.accept()
+            del request
+        if upgrade.cancelled_caught:
+            return
+        self._stream.upgrade(receiver)
+        receiver.opened()
+        await self._stream.ended.wait()
+        with trio.move_on_after(CLOSE_TIMEOUT_S):
+            await self._outbox.flush()
+        self._outbox.nursery = None
 
     def admit(self) -> None:
         """The handshake was accepted: allow messages of full size."""

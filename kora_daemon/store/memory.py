@@ -92,9 +92,10 @@ class MemoryStore:
         return {node: number for node, number in vector.items() if number}
 
     def authors_after(self, sequence: int) -> set[str]:
-        """See the contract."""
+        """Node ids of the entries with a delivery sequence above `sequence`."""
         with self._reading():
-            return {entry.operation.node_id for entry in self._entries[max(sequence, 0) :]}
+            entries = self._entries[max(sequence, 0) :]
+        return {entry.operation.node_id for entry in entries}
 
     def entries_after(self, sequence: int, limit: int, max_bytes: int | None = None) -> list[LogEntry]:
         """At most `limit` entries above `sequence`, ascending; `max_bytes` as in the contract."""

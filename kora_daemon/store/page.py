@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kora_daemon.model.delivery import LogEntry
+from kora_daemon.model.operation import NULL
 
 
 def take_bytes(entries: Iterable[LogEntry], max_bytes: int | None) -> list[LogEntry]:
@@ -16,7 +17,9 @@ def take_bytes(entries: Iterable[LogEntry], max_bytes: int | None) -> list[LogEn
     for entry in entries:
         taken.append(entry)
         operation = entry.operation
-        size_bytes += len(bytes(operation.data)) + len(bytes(operation.previous_data))
+        size_bytes += len(bytes(operation.data))
+        if operation.previous_data is not NULL:
+            size_bytes += len(bytes(operation.previous_data))
         if size_bytes > max_bytes:
             break
     return taken

@@ -21,7 +21,8 @@ KNOWN_IDS = "SELECT id FROM operations WHERE id IN (SELECT value FROM json_each(
 AUTHORS = _select(_VECTOR, "sync_state")
 VECTOR = _select(_VECTOR, "sync_state WHERE max_sequence_number > 0")
 VECTOR_OF = _select(_VECTOR, "sync_state WHERE max_sequence_number > 0 AND node_id IN (SELECT value FROM json_each(?))")
-AUTHORS_AFTER = "SELECT DISTINCT node_id FROM operations WHERE delivery_seq > ?"
+AUTHORS_AFTER = "SELECT DISTINCT +node_id FROM operations WHERE delivery_seq > ?"
+"""The plus keeps SQLite from walking through the log by node id to spare itself the sorting."""
 ENTRIES_AFTER = _select(_ENTRY, "operations WHERE delivery_seq > ? ORDER BY delivery_seq LIMIT ?")
 ENTRIES_AT = _select(_ENTRY, "operations WHERE delivery_seq IN (SELECT value FROM json_each(?))")
 ENTRIES_OF = _select(

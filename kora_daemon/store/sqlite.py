@@ -27,11 +27,13 @@ Durability = Literal["full", "normal"]
 BUSY_TIMEOUT_MS = 5_000
 WRITER_CACHE_KIB = 32 << 10
 READER_CACHE_KIB = 4 << 10
+WAL_LONG_PAGES = 1 << 13
+"""32 MiB with the usual pages. While commits never pause, `checkpoint` always leaves a rest of the write-ahead log, and
+SQLite does not begin it anew; above this length the next write copies the rest first."""
 WAL_LIMIT_PAGES = 1 << 16
-"""256 MiB with the usual pages. `checkpoint` empties the log file between commits, but while commits never pause it can
-not make SQLite begin the file anew; a commit that finds it this long does, and takes some 100 ms for it."""
-WAL_IDLE_BYTES = 64 << 20
-"""What the log file is cut back to when it begins anew."""
+"""256 MiB: here a commit makes a whole checkpoint, for some 100 ms, should nobody call `checkpoint`."""
+WAL_LIMIT_BYTES = WAL_LIMIT_PAGES * 4096
+"""To what the file is cut when readers made it grow further. Not less: overwriting is twice as fast as growing."""
 
 _ASK = "check that the file and its folder exist and that this user may read and write them"
 _UNAVAILABLE: dict[type[apsw.Error], str] = {
@@ -87,9 +89,10 @@ class SqliteStore:
         busy_timeout_ms: int = BUSY_TIMEOUT_MS,
     ) -> None:
         self._path = Path(path).absolute()
-        self._synchronous = durability.upper()
+        self._durability = durability
         self._busy_timeout_ms = busy_timeout_ms
         self._is_open = False
+        self._wal_is_long = False
         self._identity = (0, 0)
         self._node_id = ""
         self._writer: apsw.Connection | None = None
@@ -136,14 +139,15 @@ class SqliteStore:
     def checkpoint(self) -> None:
         """Copy what was committed from the write-ahead log into the database, as far as nobody has to wait for it.
 
-        To be called about once a second while there are writes, from any thread; else a commit has to do it now and
+        To be called a few times a second while there are writes, from any thread; else a commit has to do it now and
         then, and takes long. Raises StoreUnavailable and StoreCorrupt.
         """
         with _translating(self._path), closing(self._connect()) as connection:
             # A connection that has read nothing yet has not noticed the write-ahead log.
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             with suppress(apsw.BusyError):  # somebody else's checkpoint is under way
-                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                length, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._wal_is_long = length > WAL_LONG_PAGES
 
     def frontier(self) -> int:
         """The largest delivery sequence in the log, 0 for an empty one."""
@@ -200,6 +204,7 @@ class SqliteStore:
             connection = self._writing_connection()
         try:
             with _translating(self._path):
+                self._shorten_wal(connection)
                 connection.execute("BEGIN IMMEDIATE")
             yield connection
             with _translating(self._path):
@@ -209,6 +214,12 @@ class SqliteStore:
             if not _rolled_back(connection) or isinstance(error, StoreError):
                 self._give_up_connections()
             raise
+
+    def _shorten_wal(self, connection: apsw.Connection) -> None:
+        if self._wal_is_long:
+            self._wal_is_long = False
+            with suppress(apsw.Error):  # not needed for the write, which will find the same trouble if it matters
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     @contextmanager
     def _reading(self) -> Iterator[apsw.Connection]:
@@ -241,15 +252,16 @@ class SqliteStore:
     def _connect_writer(self) -> apsw.Connection:
         connection = self._connect()
         try:
-            connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}; PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE")
+            connection.pragma("cache_size", -WRITER_CACHE_KIB)
+            connection.pragma("foreign_keys", 0)
+            connection.execute("BEGIN IMMEDIATE")
             # Before anything else is changed: a file that is refused is left as it was.
             self._node_id = adopt(connection.execute, str(self._path))
             connection.execute("COMMIT")
             if connection.pragma("journal_mode", "wal") != "wal":
                 raise StoreUnavailable(f"{self._path}: its file system can't hold a write-ahead log; use a local disk")
-            connection.execute(
-                f"PRAGMA synchronous = {self._synchronous}; PRAGMA journal_size_limit = {WAL_IDLE_BYTES}"
-            )
+            connection.pragma("synchronous", self._durability)
+            connection.pragma("journal_size_limit", WAL_LIMIT_BYTES)
             connection.wal_autocheckpoint(WAL_LIMIT_PAGES)
         except BaseException:
             connection.close()
@@ -258,7 +270,8 @@ class SqliteStore:
 
     def _connect_reader(self) -> apsw.Connection:
         connection = self._connect()
-        connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}; PRAGMA query_only = ON")
+        connection.pragma("cache_size", -READER_CACHE_KIB)
+        connection.pragma("query_only", 1)
         return connection
 
     def _connect(self) -> apsw.Connection:

@@ -185,8 +185,8 @@ def operation_row(operation: Operation, received_at_ms: int, sequence: int) -> R
         operation.schema_version,
         received_at_ms,
         sequence,
-        _noted(operation.transaction_id),
-        _noted(operation.mutation_name),
+        None if isinstance(operation.transaction_id, UnsetType) else operation.transaction_id,
+        None if isinstance(operation.mutation_name, UnsetType) else operation.mutation_name,
     )
 
 
@@ -235,8 +235,8 @@ def entry_of(row: Row) -> LogEntry:
             NULL if data is None else Raw(data),
             NULL if previous_data is None else Raw(previous_data),
             UNSET if atomic_ops is None else Raw(atomic_ops),
-            UNSET if transaction_id is None else _whole(transaction_id),
-            UNSET if mutation_name is None else _whole(mutation_name),
+            UNSET if transaction_id is None else transaction_id,
+            UNSET if mutation_name is None else mutation_name,
         ),
     )
 
@@ -259,19 +259,3 @@ def _texts(column: str) -> list[str]:
     except msgspec.DecodeError:
         # JavaScript writes half a surrogate pair as an escape that the fast decoder refuses.
         return msgspec.convert(json.loads(column), list[str])
-
-
-def _noted(text: str | UnsetType | None) -> str | bytes | None:
-    """A text column that also takes half a surrogate pair: such a text goes in as bytes."""
-    if not isinstance(text, str):
-        return None
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-    return text
-
-
-def _whole(column: str | bytes) -> str:
-    """Inverse of `_noted`."""
-    return column if isinstance(column, str) else column.decode("utf-8", "surrogatepass")

@@ -52,7 +52,7 @@ class Writer:
 
     async def _upload(self, client: Client) -> None:
         if not self._pending:
-            count = random.randint(1, 40)  # noqa: S311
+            count = random.randint(1, 40)
             self._pending = [self._operation(number) for number in range(self._next, self._next + count)]
             self._next += count
         message_id = await client.upload(*self._pending)
@@ -106,7 +106,7 @@ async def test_what_was_acknowledged_survives_every_kill(tmp_path: Path, durabil
             async with trio.open_nursery() as devices:
                 for device in (*writers, listener):
                     devices.start_soon(device.live, daemon.url)
-                await trio.sleep(random.uniform(0.02, 0.5))  # noqa: S311  the random moment
+                await trio.sleep(random.uniform(0.02, 0.5))
                 daemon.kill()
             daemon.start()
         log = await _everything(daemon.url)

@@ -12,9 +12,20 @@ import pytest
 from msgspec import Raw
 
 from kora_daemon.store import sqlite
-from kora_daemon.store.queries import ENTRIES_AFTER, ENTRIES_AT, ENTRIES_OF, FRONTIER, KEYS_ABOVE, KNOWN_IDS, VECTOR_OF
+from kora_daemon.store.queries import (
+    AUTHORS_AFTER,
+    ENTRIES_AFTER,
+    ENTRIES_AT,
+    ENTRIES_OF,
+    FRONTIER,
+    KEYS_ABOVE,
+    KNOWN_IDS,
+    VECTOR_OF,
+)
 from kora_daemon.store.sqlite import SqliteStore
 from tests.support.log import RECEIVED_AT_MS, append, log_ids, operation, operations
+
+PAGE_BYTES = 4096
 
 
 @pytest.fixture
@@ -186,6 +197,17 @@ def test_a_checkpoint_lets_the_write_ahead_log_begin_anew(store: SqliteStore, pa
     assert wal_bytes(path) < 3 * grown
 
 
+def test_checkpoints_suffice_although_a_write_is_always_under_way(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "WAL_LONG_PAGES", 50)
+    for number in range(1, 150):
+        with store.transaction() as tx:
+            store.checkpoint()
+            tx.append([operation(number)], RECEIVED_AT_MS)
+    assert wal_bytes(path) < 100 * PAGE_BYTES
+
+
 def test_without_checkpoints_the_write_ahead_log_stays_within_its_limit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,7 +216,7 @@ def test_without_checkpoints_the_write_ahead_log_stays_within_its_limit(
     store.open()
     for number in range(1, 500):
         append(store, operation(number))
-    assert wal_bytes(path) < 150 * 4096
+    assert wal_bytes(path) < 150 * PAGE_BYTES
     store.close()
 
 
@@ -206,7 +228,7 @@ def test_a_page_that_was_cut_short_does_not_hold_back_checkpoints(path: Path, mo
     assert len(store.entries_after(0, 50, max_bytes=1)) == 1
     for number in range(50, 500):
         append(store, operation(number))
-    assert wal_bytes(path) < 150 * 4096
+    assert wal_bytes(path) < 150 * PAGE_BYTES
     store.close()
 
 
@@ -256,6 +278,7 @@ def test_causal_keys_are_all_of_one_moment(store: SqliteStore) -> None:
         (FRONTIER, 0),
         (KNOWN_IDS, 1),
         (VECTOR_OF, 1),
+        (AUTHORS_AFTER, 1),
         (ENTRIES_AFTER, 2),
         (ENTRIES_AT, 1),
         (ENTRIES_OF, 3),
