@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, with devices writing and listening: nothing acknowledged is ever lost, doubled or unsent."""
+"""SIGKILL at random moments, devices writing and listening: nothing acknowledged is ever lost, doubled or unsent."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from tests.support.network import Closed, Client, connected, streaming
+from tests.support.network import Client, Closed, connected, streaming
 from tests.support.operations import wire_operation
 from tests.support.process import Daemon
 
@@ -97,14 +97,13 @@ async def test_a_broken_file_at_sighup_changes_nothing(tmp_path: Path) -> None:
 
 async def test_a_second_signal_exits_at_once(tmp_path: Path) -> None:
     config = '[server]\nhost = "127.0.0.1"\nport = 0\nshutdown_grace = 60.0\n'
-    with Daemon(tmp_path, config) as daemon:
-        with socket.create_connection(("127.0.0.1", daemon.port)) as idle:
-            _upgrade_and_stop_reading(idle)
-            daemon.signal(signal.SIGTERM)
-            await _until(lambda: "daemon.stopping" in daemon.logged())
-            daemon.signal(signal.SIGTERM)
-            with trio.fail_after(5):
-                await trio.to_thread.run_sync(daemon.process.wait, abandon_on_cancel=True)
+    with Daemon(tmp_path, config) as daemon, socket.create_connection(("127.0.0.1", daemon.port)) as idle:
+        _upgrade_and_stop_reading(idle)
+        daemon.signal(signal.SIGTERM)
+        await _until(lambda: "daemon.stopping" in daemon.logged())
+        daemon.signal(signal.SIGTERM)
+        with trio.fail_after(5):
+            await trio.to_thread.run_sync(daemon.process.wait, abandon_on_cancel=True)
 
 
 def _upgrade_and_stop_reading(peer: socket.socket) -> None:

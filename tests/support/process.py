@@ -7,11 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
-
-READY_WITHIN_S = 30.0
 
 
 class Daemon:
@@ -47,11 +44,11 @@ class Daemon:
                 text=True,
                 env=self._environment,
             )
-        deadline = time.monotonic() + READY_WITHIN_S
         assert self._process.stdout is not None
+        # It prints one line and then nothing: should it hang before, the test's own time limit ends the wait.
         line = self._process.stdout.readline()
         found = re.search(r"wss?://\S+", line)
-        assert found and time.monotonic() < deadline, f"not ready: {line!r}\n{self.log.read_text()}"
+        assert found is not None, f"not ready: {line!r}\n{self.log.read_text()}"
         self.url = found[0]
         return self
 
