@@ -110,7 +110,8 @@ class Uploads:
         if self._budget.ready_at(elapsed_ms) > elapsed_ms:
             raise ProtocolError("Too many operations, send them again later", code="RATE_LIMIT", retriable=True)
         self._budget.take(count, elapsed_ms)
-        self.read_again_ms = min(self._budget.ready_at(elapsed_ms), elapsed_ms + MAX_READ_PAUSE_MS)
+        ready_ms = self._budget.ready_at(elapsed_ms)
+        self.read_again_ms = 0 if ready_ms <= elapsed_ms else min(ready_ms, elapsed_ms + MAX_READ_PAUSE_MS)
 
     def _check(self, operation: Operation, view: View, now_ms: int, may_be_large: bool) -> Rejection | None:
         if not view.unrestricted and not view.admits(operation.collection, _fields(operation)):

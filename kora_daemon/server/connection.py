@@ -72,7 +72,6 @@ class Connection:
         self._heard = trio.Event()
         self._pinged_at = 0.0
         self._closing: do.Close | None = None
-        self._log = log.bind(session=number, address=origin.address)
 
     async def run(self) -> None:
         """Serve the peer until it is gone or the session closes. Nothing that goes wrong in here leaves it."""
@@ -84,7 +83,7 @@ class Connection:
                 await self._transport.serve(self, nursery)
                 nursery.cancel_scope.cancel()
         except* Exception as errors:
-            self._log.exception("session.crashed", error=repr(errors.exceptions[0]))
+            log.exception("session.crashed", **self._who, error=repr(errors.exceptions[0]))
         finally:
             self.session.phase = Phase.CLOSED
             services.hub.leave(self)
@@ -93,15 +92,27 @@ class Connection:
             with trio.CancelScope(shield=True):
                 await self._transport.close(do.INTERNAL_ERROR, "")
             closing = self._closing
-            self._log.info("session.closed", node=self.session.node_id, code=closing.code if closing else None)
+            log.info("session.closed", **self._who, code=closing.code if closing else None)
+
+    @property
+    def _who(self) -> dict[str, object]:
+        """This session, for log lines."""
+        return {"session": self.number, "address": self.origin.address, "node": self.session.node_id}
 
     # What the transport calls
 
     def opened(self) -> None:
         """Frames may be sent."""
         if self._full:
-            self._log.warning("session.refused", reason="max_connections")
+            log.warning("session.refused", **self._who, reason="max_connections")
             self._perform_all(self.session.refuse())
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the session wants to hear the next frame now, or never again."""
+        session = self.session
+        wanted = session.hears and not session.uploads.read_again_ms and self._services.writer.has_room
+        return wanted or self._closing is not None
 
     async def ready(self) -> None:
         """Return when the session wants to hear the next frame: this is where a fast peer is made to wait.
@@ -177,7 +188,7 @@ class Connection:
             while self._events:
                 self._perform_all(self.session.step(self._events.pop(0), now()))
         except Exception as error:
-            self._log.exception("session.crashed", error=repr(error))
+            log.exception("session.crashed", **self._who, error=repr(error))
             self._events.clear()
             self._close(do.Close(do.INTERNAL_ERROR, "internal error"))
         finally:
@@ -220,7 +231,7 @@ class Connection:
             self._services.relay.share(self, message)
 
     def _joined(self, _action: do.Joined) -> None:
-        self._log.info("session.joined", node=self.session.node_id, user=self.session.user_id)
+        log.info("session.joined", **self._who, user=self.session.user_id)
         self._transport.admit()
         self._services.hub.join(self)
         # The log may have grown between the handshake's read and now.
@@ -263,7 +274,7 @@ class Connection:
             if isinstance(job, do.ReadPage):
                 return on.PageRead(await services.readers.page(job.read, self.session.view))
         except StoreError as error:
-            self._log.error("store.read_failed", error=str(error))
+            log.error("store.read_failed", **self._who, error=str(error))
             return on.StoreFailed()
         raise TypeError(f"{type(job).__name__} is no work for the drive task")
 

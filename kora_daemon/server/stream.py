@@ -160,7 +160,8 @@ class FrameStream(trio.abc.Stream):
                     if message[0] == _CLOSE:
                         return _BARE_CLOSE
                 else:
-                    await receiver.ready()
+                    if not receiver.is_ready:
+                        await receiver.ready()
                     receiver.receive(message)
         except FrameError as error:
             self.outbox.push(close_frame(error.code, error.reason))

@@ -17,6 +17,11 @@ class Receiver(Protocol):
         """Frames may be sent from now on."""
         ...
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the next frame may be handed in now."""
+        ...
+
     async def ready(self) -> None:
         """Return when the next frame may be handed in; until then the peer has to wait."""
         ...

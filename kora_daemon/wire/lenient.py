@@ -30,7 +30,7 @@ def _no_constant(name: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 _SPACE = re.compile(r"[ \t\n\r]*")
 MAX_NESTING = 500
-"""Levels inside an operation: what is in the log must be readable everywhere, however deep the stack is there."""
+"""Of lists and objects in a member of an operation: what is in the log is read again where the stack is deeper."""
 _LONG_NUMBER = b"0" * 4_300
 """Longer integers are refused by Python's parser; JavaScript writes 22 digits at most."""
 _DIGITS_AS_ZEROS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
@@ -169,17 +169,14 @@ def needs_closer_look(text: bytes) -> bool:
     return len(text) > len(_LONG_NUMBER) and _LONG_NUMBER in text.translate(_DIGITS_AS_ZEROS)
 
 
-def _nesting_problem(value: object) -> str | None:
-    depth = 0
-    layer = [value]
-    while layer:
-        depth += 1
-        if depth > MAX_NESTING:
-            return f"it is nested more than {MAX_NESTING} levels deep"
-        containers = [
-            part.values() if isinstance(part, dict) else part for part in layer if isinstance(part, dict | list)
-        ]
-        layer = [part for container in containers for part in container]
+def _nesting_problem(operation: dict[str, Any]) -> str | None:
+    for name in ("data", "previousData", "atomicOps"):
+        layer, depth = [operation.get(name)], 0
+        while layer := [part for part in layer if isinstance(part, dict | list)]:
+            depth += 1
+            if depth > MAX_NESTING:
+                return f"{name} is nested more than {MAX_NESTING} levels deep"
+            layer = [child for part in layer for child in (part.values() if isinstance(part, dict) else part)]
     return None
 
 
