@@ -1,9 +1,8 @@
-"""TLS on the one port, with a certificate made for the test."""
+"""TLS on the one port, with a certificate for tests."""
 
 from __future__ import annotations
 
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,26 +13,19 @@ from tests.support.devices import ids, insert
 from tests.support.http import http_client
 from tests.support.network import PATIENCE_S, connected, running_server, streaming
 
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a certificate for 127.0.0.1 and its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout key.pem -out cert.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*make.split(), *subject], cwd=folder, check=True, capture_output=True)
-    return folder
+CERTIFICATE = Path(__file__).parents[1] / "unit" / "data" / "tls"
+"""A throw-away certificate for 127.0.0.1, and its key."""
 
 
 @pytest.fixture
-def listening(certificate: Path) -> ListenerOptions:
-    tls = tls_context(str(certificate / "cert.pem"), str(certificate / "key.pem"))
+def listening() -> ListenerOptions:
+    tls = tls_context(str(CERTIFICATE / "cert.pem"), str(CERTIFICATE / "key.pem"))
     return ListenerOptions(port=0, tls=tls, max_buffered_bytes=1 << 20)
 
 
 @pytest.fixture
-def trusting(certificate: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+def trusting() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(CERTIFICATE / "cert.pem"))
 
 
 async def test_devices_sync_over_tls(listening: ListenerOptions, trusting: ssl.SSLContext) -> None:
