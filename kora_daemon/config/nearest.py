@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
 
@@ -26,6 +27,12 @@ def variables() -> frozenset[str]:
     )
 
 
+def nearest_name(unknown: str, names: Iterable[str]) -> str | None:
+    """The most similar of some names, None when none is similar enough."""
+    close = get_close_matches(unknown, names, n=1, cutoff=_ALIKE)
+    return close[0] if close else None
+
+
 def nearest_key(unknown: str) -> str:
     """A half sentence that helps with an unknown path: the nearest valid one, or the names that fit its table."""
     if nearest := _nearest(unknown):
@@ -45,11 +52,11 @@ def nearest_variable(unknown: str) -> str:
 def _nearest(unknown: str) -> str | None:
     """The path with the most similar name: in the same table, else in any other."""
     parent, _, name = unknown.rpartition(".")
-    if close := get_close_matches(name, _names_in(parent), n=1, cutoff=_ALIKE):
-        return f"{parent}.{close[0]}" if parent else close[0]
+    if close := nearest_name(name, _names_in(parent)):
+        return f"{parent}.{close}" if parent else close
     places = {path.rpartition(".")[2]: path for path in reversed(_paths())}
-    close = get_close_matches(name, places, n=1, cutoff=_ALIKE)
-    return places[close[0]] if close else None
+    close = nearest_name(name, places)
+    return places[close] if close else None
 
 
 def _names_in(parent: str) -> list[str]:

@@ -1,0 +1,66 @@
+"""JSON texts as the log and the record tables hold them: read and written whole, whatever JavaScript put there."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+from msgspec import Raw
+
+from kora_daemon.model.jsvalue import JsonValue
+from kora_daemon.model.operation import MAX_SAFE_INTEGER
+
+OVERFLOW = 10**400
+"""JavaScript's Infinity in a form that JSON has: an integer that no double can hold."""
+_LONGEST_NUMBER = 400
+"""Digits; any integer with more is infinite in JavaScript."""
+
+_read_fast = msgspec.json.Decoder().decode
+_write_fast = msgspec.json.Encoder().encode
+_write_escaped = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def read_json(text: Raw | str | bytes) -> JsonValue:
+    """The value of a JSON text. Numbers beyond the doubles are `OVERFLOW` or its negative, never a float.
+
+    Raises ValueError for a text that is no JSON, RecursionError for one that is nested too deeply to be read.
+    """
+    try:
+        value: JsonValue = _read_fast(text)
+    except msgspec.DecodeError:
+        # Halves of surrogate pairs and numbers beyond the doubles: JSON to JavaScript and to the standard library.
+        value = _read_leniently(text if isinstance(text, str) else str(text, "utf-8"))
+    return value
+
+
+def plain_number(double: float) -> float:
+    """A finite double as JavaScript writes it: an integer where it is one exactly."""
+    return int(double) if double.is_integer() and abs(double) <= MAX_SAFE_INTEGER else double
+
+
+def write_json(value: JsonValue) -> str:
+    """The compact text of a value from `read_json`: keys in their order, halves of surrogate pairs escaped."""
+    try:
+        return _write_fast(value).decode()
+    except UnicodeEncodeError:
+        return _write_escaped(value)
+
+
+def _integer(digits: str) -> int:
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else _overflow(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    return _overflow(digits) if number in (float("inf"), float("-inf")) else number
+
+
+def _overflow(digits: str) -> int:
+    return -OVERFLOW if digits.startswith("-") else OVERFLOW
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+_read_leniently = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_no_constant).decode

@@ -1,0 +1,141 @@
+"""The plan that brings the tables of a database to those of a schema (store.md section 7)."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from kora_daemon.errors import StoreError
+from kora_daemon.materialization import ddl
+from kora_daemon.materialization.columns import Dialect
+from kora_daemon.model.schema import Collection
+
+_NAME_LENGTH = {Dialect.SQLITE: 100_000, Dialect.POSTGRES: 63}
+"""PostgreSQL cuts off what is longer, without an error; SQLite has no limit that a name could reach."""
+_CHECK = re.compile(r'CHECK \("((?:[^"]|"")+)" IN \(')
+"""As the reference server writes it."""
+
+
+class PresentTable(NamedTuple):
+    """A table as the database has it.
+
+    `columns` maps name -> declared type, `indexes` maps name -> columns. `checks` are conditions to be lifted: in
+    PostgreSQL by their names, in SQLite by the columns they are about (`checked_columns`).
+    """
+
+    columns: Mapping[str, str]
+    indexes: Mapping[str, Sequence[str]] = {}
+    checks: Sequence[str] = ()
+
+
+class Step(NamedTuple):
+    """A step of an upgrade; `summary` is for the operator's eyes.
+
+    `refill`: afterwards, in the same transaction, all rows of the collection are to be written from the log again.
+    `destructive`: some of what the table shows today, it may not show any more. The log still has it.
+    """
+
+    collection: str
+    summary: str
+    statements: tuple[str, ...]
+    refill: bool = False
+    destructive: bool = False
+
+
+def plan_upgrade(
+    collections: Sequence[Collection], present: Mapping[str, PresentTable], dialect: Dialect
+) -> list[Step]:
+    """The steps to be taken in this order; none when nothing is missing. Columns no field has any more stay.
+
+    `present` maps name -> table for all tables of the database, those of the log included. Raises StoreError when a
+    table of a collection's name is none of ours.
+    """
+    tables = {_sameness(name, dialect): table for name, table in present.items()}
+    names = [collection.name for collection in collections] + [*present]
+    taken = {name.lower() for name in itertools.chain(names, *(table.indexes for table in present.values()))}
+    steps: list[Step] = []
+    for collection in collections:
+        table = tables.get(_sameness(collection.name, dialect))
+        if table is None:
+            steps.append(_creation(collection, dialect))
+        else:
+            steps.extend(_alterations(collection, table, dialect))
+        steps.extend(_index_creations(collection, table, taken, dialect))
+    return steps
+
+
+def checked_columns(table_sql: str) -> list[str]:
+    """The columns with a CHECK in a CREATE TABLE statement that the reference server wrote for SQLite."""
+    return [name.replace('""', '"') for name in _CHECK.findall(table_sql)]
+
+
+def _sameness(name: str, dialect: Dialect) -> str:
+    """What two names have in common when the database takes them for one."""
+    return name.lower() if dialect is Dialect.SQLITE else name[: _NAME_LENGTH[dialect]]
+
+
+def _creation(collection: Collection, dialect: Dialect) -> Step:
+    statement = ddl.table_creation(collection.name, ddl.table_columns(collection, dialect))
+    return Step(collection.name, f"create table {collection.name}", (statement,), refill=True)
+
+
+def _alterations(collection: Collection, table: PresentTable, dialect: Dialect) -> Iterator[Step]:
+    name = collection.name
+    present = {_sameness(column, dialect): column for column in table.columns}
+    id_column, *columns = ddl.table_columns(collection, dialect)
+    if table.columns.get(present.get("id", ""), "").upper() != id_column.type:
+        raise StoreError(
+            f"the database has a table {name} without a text column id, so it can't be that of the collection {name}: "
+            "rename one of them, or use another database"
+        )
+    checked: set[str] = set()
+    if dialect is Dialect.SQLITE:
+        checked = {_sameness(column, dialect) for column in table.checks}
+    else:
+        for check in table.checks:
+            yield Step(name, f"lift the condition {check} of {name}", (ddl.check_removal(name, check),))
+    for column in columns:
+        found = present.get(_sameness(column.name, dialect))
+        if found is None:
+            statements = (ddl.column_addition(name, column),)
+            yield Step(name, f"add column {name}.{column.name} ({column.type})", statements, refill=True)
+        elif table.columns[found].upper() != column.type:
+            summary = f"column {name}.{column.name} becomes {column.type}, is {table.columns[found].upper()}"
+            yield Step(name, summary, _replacement(name, table, found, column), refill=True, destructive=True)
+        elif _sameness(column.name, dialect) in checked:
+            summary = f"lift the condition on column {name}.{column.name}"
+            yield Step(name, summary, _replacement(name, table, found, column), refill=True)
+
+
+def _replacement(name: str, table: PresentTable, found: str, column: ddl.Column) -> tuple[str, ...]:
+    """SQLite can change nothing about a column, so a new one takes the place of the one that was `found`."""
+    indexes = {index: columns for index, columns in table.indexes.items() if found in columns}
+    return (
+        *(ddl.index_removal(index) for index in indexes),
+        ddl.column_removal(name, found),
+        ddl.column_addition(name, column),
+        *(ddl.index_creation(index, name, columns) for index, columns in indexes.items()),
+    )
+
+
+def _index_creations(
+    collection: Collection, table: PresentTable | None, taken: set[str], dialect: Dialect
+) -> Iterator[Step]:
+    """Steps for the columns without an index of their own, whatever its name. Adds the new names to `taken`."""
+    present = [] if table is None else [[_sameness(one, dialect) for one in of] for of in table.indexes.values()]
+    for field in (*collection.indexes, "_deleted"):
+        if [_sameness(field, dialect)] not in present:
+            index = _free_name(f"idx_{collection.name}_{field}", taken, dialect)
+            taken.add(index.lower())
+            statement = ddl.index_creation(index, collection.name, (field,))
+            yield Step(collection.name, f"create index {index} on {collection.name}.{field}", (statement,))
+
+
+def _free_name(wanted: str, taken: set[str], dialect: Dialect) -> str:
+    """The name as the reference server has it, which PostgreSQL folds to lower case; with a number when taken."""
+    stem = wanted if dialect is Dialect.SQLITE else wanted.lower()
+    suffixes = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))
+    names = (stem[: _NAME_LENGTH[dialect] - len(suffix)] + suffix for suffix in suffixes)
+    return next(name for name in names if name.lower() not in taken)
