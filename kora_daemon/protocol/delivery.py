@@ -149,8 +149,9 @@ class WatermarkStream:
             forced=completes,
         )
         hides_own = page.upto > self._own_upto and self._node_id in page.authors
-        if hides_own or self._session in page.origins:
-            # A cut for this client alone, which nobody shares.
+        if self.catching_up or hides_own or self._session in page.origins:
+            # A cut for this client alone. In a download always: it may still acknowledge what its last connection sent,
+            # and nothing of that may count for this one.
             hidden = self._node_id if hides_own else None
             entries = [entry for entry in page.entries if entry.node_id != hidden and entry.origin != self._session]
             return _chain(entries, page.upto, cut, next_id)

@@ -47,10 +47,10 @@ class HandshakeResponse(Message):
     supported_schema_min: int | UnsetType = UNSET
     supported_schema_max: int | UnsetType = UNSET
     selected_wire_format: str | UnsetType = UNSET
-    accepted_scope: dict[str, dict[str, Any]] | UnsetType = UNSET
     server_time: int | UnsetType = UNSET
-    blob_storage_enabled: bool | UnsetType = UNSET
     server_max_delivery_sequence: int | UnsetType = UNSET
+    accepted_scope: dict[str, dict[str, Any]] | UnsetType = UNSET
+    blob_storage_enabled: bool | UnsetType = UNSET
 
 
 class OperationBatch(Message):

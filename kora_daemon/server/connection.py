@@ -96,7 +96,7 @@ class Connection:
 
     @property
     def _who(self) -> dict[str, object]:
-        """This session, for log lines."""
+        """The session, for log lines."""
         return {"session": self.number, "address": self.origin.address, "node": self.session.node_id}
 
     # What the transport calls

@@ -12,7 +12,7 @@ from kora_daemon.wire.frame import Frame
 
 UPGRADE_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
-HANDSHAKE_MESSAGE_BYTES = 1 << 20
+HANDSHAKE_MESSAGE_BYTES = 4 << 20
 """Before its handshake was accepted a peer may not send more than this in a message."""
 
 

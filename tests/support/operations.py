@@ -15,7 +15,7 @@ NOON_MS = 1_700_000_000_000
 """The wall time of operations, unless a test says otherwise."""
 
 
-def wire_operation(number: int = 1, **changes: Any) -> dict[str, Any]:
+def wire_operation(number: int = 1, /, **changes: Any) -> dict[str, Any]:
     """The JSON value of an operation as a client writes it."""
     return {
         "id": f"op-{number}",

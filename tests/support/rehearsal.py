@@ -19,15 +19,15 @@ SERVER = "server-node"
 
 
 class Rehearsal:
-    """A session with the number 1 and a clock that stands still unless `pass_time` is called.
+    """A session, and a clock that stands still unless `pass_time` is called.
 
     `actions` is everything that the session has wanted so far.
     """
 
-    def __init__(self, rules: SessionRules | None = None) -> None:
+    def __init__(self, rules: SessionRules | None = None, number: int = 1) -> None:
         ids = itertools.count(1)
         self.wall_ms, self.elapsed_ms = NOON_MS, 1_000
-        self.session = Session(1, rules or SessionRules(SERVER), self.now, lambda: f"s-{next(ids)}")
+        self.session = Session(number, rules or SessionRules(SERVER), self.now, lambda: f"s-{next(ids)}")
         self.actions: list[do.Action] = []
 
     @property
@@ -73,11 +73,8 @@ class Rehearsal:
 
 def handshake_of(node_id: str = "node-a", **members: Any) -> say.Handshake:
     """A handshake of a current client that has nothing yet."""
-    return say.Handshake(
-        "h-1",
-        node_id,
-        **({"version_vector": {}, "schema_version": 1, "last_delivery_sequence": 0} | members),
-    )
+    named: dict[str, Any] = {"version_vector": {}, "schema_version": 1, "last_delivery_sequence": 0}
+    return say.Handshake("h-1", node_id, **(named | members))
 
 
 def of_kind(kind: type[A], actions: Sequence[do.Action]) -> list[A]:

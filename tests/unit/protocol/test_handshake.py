@@ -190,7 +190,7 @@ def test_a_full_server_says_so_before_any_handshake() -> None:
     assert stage.take(handshake_of()) == []
 
 
-@pytest.mark.parametrize("version", [0, 1, 5, 2.5, 1e300])
+@pytest.mark.parametrize("version", [0, 1, 5, 2.5, 4.5, 1e300])
 def test_a_schema_outside_the_range_is_refused_with_the_range(version: float) -> None:
     stage = Rehearsal(SessionRules(SERVER, schema_version=4, supported_schema_versions=(3, 4)))
     stage.take(handshake_of(schema_version=version))
@@ -255,6 +255,6 @@ def nested(levels: int) -> Any:
 def test_conditions_nested_beyond_reading_are_malformed(where: str) -> None:
     stage = Rehearsal()
     condition = {"a": nested(5_000)}
-    asked = {"todos": condition} if where == "sync_scope" else [{"collection": "todos", "where": condition}]
+    asked: Any = {"todos": condition} if where == "sync_scope" else [{"collection": "todos", "where": condition}]
     actions = stage.take(handshake_of(**{where: asked}))
     assert error_and_close(actions) == ("MALFORMED_MESSAGE", False, do.PROTOCOL_VIOLATION)

@@ -6,6 +6,7 @@ import json
 
 import msgspec
 import pytest
+from msgspec import Raw
 
 from kora_daemon.errors import SessionMisuse
 from kora_daemon.model.clock import INGEST_TOLERANCE_MS, MAX_LOGICAL
@@ -224,7 +225,7 @@ SCOPE = {"todos": {"userId": "u"}}
 def test_an_operation_outside_the_scope_is_refused_alone(collection: str, data: object, previous: object) -> None:
     stage = Rehearsal()
     stage.greet(sync_scope=SCOPE)
-    outside = operation(1, data=data, collection=collection, previous_data=json.dumps(previous).encode())
+    outside = operation(1, data=data, collection=collection, previous_data=Raw(json.dumps(previous).encode()))
     assert refused(stage, outside) == [("rejected", "op-1", "SCOPE_VIOLATION"), ("ack", "up-1", 1)]
 
 
@@ -240,6 +241,13 @@ def test_an_operation_that_may_be_inside_the_scope_is_taken(data: object) -> Non
     stage = Rehearsal()
     stage.greet(sync_scope=SCOPE)
     assert len(handed_over(stage.take(upload(operation(1, data=data))))) == 1
+
+
+def test_an_operation_that_moves_a_record_into_the_scope_is_taken() -> None:
+    stage = Rehearsal()
+    stage.greet(sync_scope=SCOPE)
+    moved = operation(1, data={"userId": "u"}, previous_data=Raw(b'{"userId":"v"}'))
+    assert len(handed_over(stage.take(upload(moved)))) == 1
 
 
 def test_query_subsets_limit_no_upload() -> None:

@@ -105,13 +105,18 @@ def test_empty_atomic_operations_count_as_absent(value: object) -> None:
 
 @pytest.mark.parametrize("name", ["transactionId", "mutationName", "atomicOps"])
 def test_optional_members_are_absent_when_unset_never_null(name: str) -> None:
-    for members in ({}, {name: None}):
+    sparse: list[dict[str, Any]] = [{}, {name: None}]
+    for members in sparse:
         for batch in readings(batch_text(wire_operation(**members))):
             assert name not in json.loads(encode_operation(the_one(batch)))
 
 
 def test_optional_members_come_through() -> None:
-    members = {"transactionId": "t-1", "mutationName": "", "atomicOps": {"n": {"type": "max", "value": 2}}}
+    members: dict[str, Any] = {
+        "transactionId": "t-1",
+        "mutationName": "",
+        "atomicOps": {"n": {"type": "max", "value": 2}},
+    }
     for batch in readings(batch_text(wire_operation(**members))):
         assert json.loads(encode_operation(the_one(batch))) == wire_operation(**members)
 

@@ -1,0 +1,234 @@
+"""WebSocket frames of a client: whole messages out of pieces of any size, and every breach has its close code."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kora_daemon.server.framing import (
+    BINARY,
+    CONTINUATION,
+    TEXT,
+    FrameError,
+    FrameParser,
+    close_frame,
+    frame_bytes,
+    header,
+    unmask,
+)
+from kora_daemon.wire.frame import Frame
+
+CLOSE, PING, PONG = 0x8, 0x9, 0xA
+MASK = b"\x37\xfa\x21\x3d"
+
+
+def masked(opcode: int, payload: bytes, *, fin: bool = True, reserved: int = 0, mask: bytes = MASK) -> bytes:
+    """A client's frame."""
+    first, second, *length = header(opcode, len(payload))
+    if not fin:
+        first &= 0x7F
+    return bytes([first | reserved, second | 0x80, *length]) + mask + unmask(payload, mask)
+
+
+def received(*pieces: bytes, limit_bytes: int = 1 << 20) -> list[Frame | bytes]:
+    """What comes out of a parser that is fed these pieces; asked for more after each of them."""
+    parser = FrameParser(limit_bytes)
+    messages: list[Frame | bytes] = []
+    for piece in pieces:
+        parser.feed(piece)
+        while (message := parser.next()) is not None:
+            messages.append(message)
+    return messages
+
+
+def refused(*pieces: bytes, limit_bytes: int = 1 << 20) -> int:
+    """The close code that the pieces provoke."""
+    with pytest.raises(FrameError) as caught:
+        received(*pieces, limit_bytes=limit_bytes)
+    assert caught.value.reason
+    return caught.value.code
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 125, 126, 127, 65_535, 65_536, 200_000])
+def test_a_message_of_any_size_is_unmasked(size: int) -> None:
+    payload = os.urandom(size)
+    [frame] = received(masked(BINARY, payload))
+    assert frame == Frame(payload, binary=True)
+
+
+def test_text_and_binary_are_told_apart() -> None:
+    assert received(masked(TEXT, "ü".encode()), masked(BINARY, b"\xff")) == [
+        Frame("ü".encode()),
+        Frame(b"\xff", binary=True),
+    ]
+
+
+def test_several_messages_may_come_at_once() -> None:
+    assert received(masked(TEXT, b"a") + masked(TEXT, b"b") + masked(TEXT, b"c")[:-1]) == [Frame(b"a"), Frame(b"b")]
+
+
+def test_fragments_become_one_message() -> None:
+    first, middle, last = "grün".encode()[:3], "grün".encode()[3:], b""
+    pieces = (
+        masked(TEXT, first, fin=False),
+        masked(CONTINUATION, middle, fin=False),
+        masked(CONTINUATION, last),
+    )
+    assert received(*pieces) == [Frame("grün".encode())]
+
+
+def test_a_ping_between_two_fragments_comes_out_as_it_came() -> None:
+    ping = masked(PING, b"hello")
+    pieces = (masked(BINARY, b"ab", fin=False), ping, masked(CONTINUATION, b"cd"))
+    assert received(*pieces) == [ping, Frame(b"abcd", binary=True)]
+
+
+@pytest.mark.parametrize("opcode", [CLOSE, PING, PONG])
+@pytest.mark.parametrize("payload", [b"", b"\x03\xe8" + b"x" * 123])
+def test_control_frames_come_out_as_they_came(opcode: int, payload: bytes) -> None:
+    frame = masked(opcode, payload)
+    assert received(frame, masked(TEXT, b"x")) == [frame, Frame(b"x")]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        header(TEXT, 1) + b"x",
+        masked(TEXT, b"x", reserved=0x40),
+        masked(TEXT, b"x", reserved=0x20),
+        masked(TEXT, b"x", reserved=0x10),
+        masked(CONTINUATION, b"x"),
+        masked(CONTINUATION, b"x", fin=False),
+        *(masked(opcode, b"x") for opcode in (0x3, 0x7, 0xB, 0xF)),
+        masked(TEXT, b"x", fin=False) + masked(TEXT, b"y"),
+        masked(TEXT, b"x", fin=False) + masked(BINARY, b"y"),
+        masked(PING, b"x", fin=False),
+        masked(PING, b"x" * 126),
+        masked(CLOSE, b"x" * 70_000),
+    ],
+    ids=[
+        "unmasked",
+        "rsv1",
+        "rsv2",
+        "rsv3",
+        "continuation of nothing",
+        "open continuation of nothing",
+        "opcode 3",
+        "opcode 7",
+        "opcode b",
+        "opcode f",
+        "text inside a fragmented message",
+        "binary inside a fragmented message",
+        "fragmented ping",
+        "long ping",
+        "long close",
+    ],
+)
+def test_a_breach_of_the_protocol_is_1002(frame: bytes) -> None:
+    assert refused(frame) == 1002
+
+
+def test_text_that_is_no_utf8_is_1007() -> None:
+    assert refused(masked(TEXT, b"\xff")) == 1007
+    assert refused(masked(TEXT, "\ud800".encode("utf-8", "surrogatepass"))) == 1007
+    assert refused(masked(TEXT, "ü".encode()[:1], fin=False), masked(CONTINUATION, b"")) == 1007
+
+
+def test_a_character_may_be_split_between_fragments() -> None:
+    assert received(masked(TEXT, b"\xc3", fin=False), masked(CONTINUATION, b"\xbc")) == [Frame(b"\xc3\xbc")]
+
+
+class TestLimits:
+    """A message that is too big is refused by its header, before it is there."""
+
+    def test_exactly_the_limit_is_fine(self) -> None:
+        assert received(masked(BINARY, b"x" * 100), limit_bytes=100) == [Frame(b"x" * 100, binary=True)]
+
+    @pytest.mark.parametrize("size", [101, 126, 65_536, 1 << 40, (1 << 63) + 1])
+    def test_a_header_that_announces_more_is_1009(self, size: int) -> None:
+        first, second, *length = header(BINARY, size)
+        assert refused(bytes([first, second | 0x80, *length]), limit_bytes=100) == 1009
+
+    def test_fragments_count_together(self) -> None:
+        first, second = masked(BINARY, b"x" * 60, fin=False), masked(CONTINUATION, b"x" * 41)
+        assert refused(first, second[:2], limit_bytes=100) == 1009
+        assert received(first, masked(CONTINUATION, b"x" * 40), limit_bytes=100) == [Frame(b"x" * 100, binary=True)]
+
+    def test_a_control_frame_is_no_part_of_a_message(self) -> None:
+        ping = masked(PING, b"x" * 125)
+        assert received(masked(TEXT, b"x", fin=False), ping, limit_bytes=1) == [ping]
+
+    def test_the_limit_may_be_raised_between_messages(self) -> None:
+        parser = FrameParser(1)
+        parser.feed(masked(TEXT, b"a") + masked(TEXT, b"bc"))
+        assert parser.next() == Frame(b"a")
+        parser.limit_bytes = 2
+        assert parser.next() == Frame(b"bc")
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> tuple[bytes, list[Frame | bytes]]:
+    """A stream of frames, and the messages in it."""
+    stream, messages = b"", list[Frame | bytes]()
+    for payload in draw(st.lists(st.binary(max_size=300), max_size=5)):
+        mask = draw(st.binary(min_size=4, max_size=4))
+        cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=3)))
+        parts = [payload[start:end] for start, end in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
+        for index, part in enumerate(parts):
+            fin = index == len(parts) - 1
+            stream += masked(CONTINUATION if index else BINARY, part, fin=fin, mask=mask)
+            if not fin and draw(st.booleans()):
+                ping = masked(PING, part[:125], mask=mask)
+                stream += ping
+                messages.append(ping)
+        messages.append(Frame(payload, binary=True))
+    return stream, messages
+
+
+@given(conversations(), st.lists(st.integers(1, 50), max_size=40))
+def test_how_the_bytes_are_cut_makes_no_difference(
+    conversation: tuple[bytes, list[Frame | bytes]], sizes: list[int]
+) -> None:
+    stream, messages = conversation
+    pieces, position = [], 0
+    for size in sizes:
+        pieces.append(stream[position : position + size])
+        position += size
+    assert received(stream) == messages
+    assert received(*pieces, stream[position:]) == messages
+    assert received(*(stream[index : index + 1] for index in range(len(stream)))) == messages
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_or_waited_for(noise: bytes) -> None:
+    code = None
+    try:
+        received(noise, limit_bytes=1_000)
+    except FrameError as error:
+        code = error.code
+    assert code in (None, 1002, 1007, 1009)
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536])
+def test_a_frame_of_ours_is_read_by_any_parser(size: int) -> None:
+    payload = b"x" * size
+    wire = frame_bytes(Frame(payload))
+    head = header(TEXT, size)
+    assert wire == head + payload
+    assert received(bytes([head[0], head[1] | 0x80]) + head[2:] + bytes(4) + payload) == [Frame(payload)]
+
+
+def test_the_bytes_of_a_shared_frame_are_made_once() -> None:
+    frame = Frame(b"x")
+    assert frame_bytes(frame) is frame_bytes(frame)
+    assert frame_bytes(Frame(b"x", binary=True))[0] == 0x82
+
+
+@pytest.mark.parametrize(("reason", "kept"), [("", ""), ("a" * 200, "a" * 123), ("ü" * 62, "ü" * 61)])
+def test_a_close_reason_is_cut_to_what_is_legal(reason: str, kept: str) -> None:
+    frame = close_frame(4002, reason)
+    assert frame[:2] == bytes([0x88, 2 + len(kept.encode())])
+    assert frame[2:] == (4002).to_bytes(2, "big") + kept.encode()

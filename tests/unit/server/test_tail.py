@@ -1,0 +1,240 @@
+"""The newest part of the log in memory: pages without holes, bounded, cut once for all sessions of a view."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import kora_daemon.server.tail as module
+from kora_daemon.model.delivery import DeliveryEntry, Page
+from kora_daemon.model.view import View
+from kora_daemon.server.tail import Tail
+from tests.support.operations import entry
+
+ALL = View()
+
+
+def sequences(page: Page | None) -> list[int]:
+    assert page is not None
+    return [one.sequence for one in page.entries]
+
+
+def numbered(*numbers: int) -> list[DeliveryEntry]:
+    return [entry(number) for number in numbers]
+
+
+def filled(first: int, last: int) -> Tail:
+    """A tail with every entry from `first` to `last`."""
+    tail = Tail(first - 1)
+    tail.extend(numbered(*range(first, last + 1)))
+    return tail
+
+
+class TestPages:
+    """Which part of the log they show."""
+
+    @pytest.mark.parametrize(
+        ("after", "upto", "shown"),
+        [
+            (10, 15, [11, 12, 13, 14, 15]),
+            (12, 15, [13, 14, 15]),
+            (12, 13, [13]),
+            (15, 15, []),
+            (10, 10, []),
+        ],
+    )
+    def test_a_page_begins_above_the_one_and_ends_with_the_other(self, after: int, upto: int, shown: list[int]) -> None:
+        page = filled(11, 15).page(ALL, after, upto)
+        assert sequences(page) == shown
+        assert page is not None
+        assert (page.after, page.upto) == (after, upto)
+
+    def test_below_the_tail_the_store_has_to_be_asked(self) -> None:
+        assert filled(11, 15).page(ALL, 9, 15) is None
+
+    def test_above_the_tail_the_store_has_to_be_asked(self) -> None:
+        # A handshake may have seen a commit in the store that was not published here yet: nothing may be skipped.
+        tail = filled(11, 15)
+        assert tail.page(ALL, 10, 16) is None
+        assert tail.page(ALL, 15, 16) is None
+        tail.extend(numbered(16))
+        assert sequences(tail.page(ALL, 15, 16)) == [16]
+
+    def test_an_empty_tail_stands_at_its_frontier(self) -> None:
+        tail = Tail(7)
+        assert (tail.floor, tail.frontier) == (7, 7)
+        assert sequences(tail.page(ALL, 7, 7)) == []
+        assert tail.page(ALL, 6, 7) is None
+
+    def test_it_says_who_wrote_what_it_shows(self) -> None:
+        tail = Tail(0)
+        tail.extend([entry(1, "node-a", origin=4), entry(2, "node-b", origin=0)])
+        page = tail.page(ALL, 0, 2)
+        assert page is not None
+        assert page.authors == {"node-a", "node-b"}
+        assert page.origins == {4}
+
+    def test_sequences_may_have_gaps(self) -> None:
+        tail = Tail(10)
+        tail.extend(numbered(12, 15, 16, 40))
+        assert (tail.floor, tail.frontier) == (10, 40)
+        for after, upto, shown in (
+            (10, 40, [12, 15, 16, 40]),
+            (11, 39, [12, 15, 16]),
+            (12, 40, [15, 16, 40]),
+            (14, 15, [15]),
+            (16, 39, []),
+            (20, 40, [40]),
+        ):
+            page = tail.page(ALL, after, upto)
+            assert sequences(page) == shown
+            assert page is not None
+            assert page.upto == upto
+
+    def test_a_long_page_ends_early_and_the_next_goes_on_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "MAX_PAGE_ENTRIES", 3)
+        tail = filled(1, 8)
+        shown: list[int] = []
+        after = 0
+        while after < 8:
+            page = tail.page(ALL, after, 8)
+            assert page is not None
+            assert len(page.entries) <= 3
+            shown += sequences(page)
+            after = page.upto
+        assert shown == list(range(1, 9))
+
+    def test_a_page_of_large_operations_ends_early(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "MAX_PAGE_BYTES", 100)
+        tail = Tail(0)
+        tail.extend(entry(number, body=b"x" * 60) for number in range(1, 6))
+        page = tail.page(ALL, 0, 5)
+        assert page is not None
+        assert (sequences(page), page.upto) == ([1, 2], 2)
+
+    def test_an_operation_larger_than_a_page_is_a_page(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "MAX_PAGE_BYTES", 100)
+        tail = Tail(0)
+        tail.extend([entry(1, body=b"x" * 500), entry(2)])
+        assert sequences(tail.page(ALL, 0, 2)) == [1]
+
+
+def body(**members: object) -> bytes:
+    return json.dumps({"data": None, "previousData": None} | members).encode()
+
+
+class TestViews:
+    """A page shows what its view shows, and covers the rest."""
+
+    def test_what_is_hidden_is_covered_all_the_same(self) -> None:
+        tail = Tail(0)
+        tail.extend(entry(n, body=body(data={"userId": "u" if n % 2 else "v"})) for n in range(1, 6))
+        page = tail.page(View({"todos": {"userId": "u"}}), 0, 5)
+        assert sequences(page) == [1, 3, 5]
+        assert page is not None
+        assert page.upto == 5
+        assert sequences(tail.page(View({"notes": {}}), 0, 5)) == []
+        assert sequences(tail.page(ALL, 0, 5)) == [1, 2, 3, 4, 5]
+
+    def test_limits_hold_before_the_filter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # Else one rare view would look through everything in one turn of the event loop.
+        monkeypatch.setattr(module, "MAX_PAGE_ENTRIES", 2)
+        tail = Tail(0)
+        tail.extend(entry(n, body=body()) for n in range(1, 6))
+        page = tail.page(View({"notes": {}}), 0, 5)
+        assert page is not None
+        assert (page.entries, page.upto) == ([], 2)
+
+    @pytest.mark.parametrize(
+        ("members", "shown"),
+        [
+            ({"data": {"userId": "u"}}, True),
+            ({"data": {"userId": "v"}}, False),
+            ({"data": {"title": "x"}, "previousData": {"userId": "v"}}, False),
+            ({"data": {"userId": "u"}, "previousData": {"userId": "v"}}, True),
+            ({"data": {"title": "x"}}, True),
+            ({"data": None}, True),
+            ({"data": {"userId": None}}, False),
+        ],
+    )
+    def test_an_operation_is_hidden_only_if_it_says_that_it_is_outside(
+        self, members: dict[str, object], shown: bool
+    ) -> None:
+        tail = Tail(0)
+        tail.extend([entry(1, body=body(**members))])
+        assert bool(sequences(tail.page(View({"todos": {"userId": "u"}}), 0, 1))) is shown
+
+    def test_any_of_several_subsets_shows_an_operation(self) -> None:
+        view = View(None, (("todos", {"n": 1}), ("todos", {"n": 2})))
+        tail = Tail(0)
+        tail.extend(entry(n, body=body(data={"n": n})) for n in (1, 2, 3))
+        assert sequences(tail.page(view, 0, 3)) == [1, 2]
+
+
+class TestSharing:
+    """A page is cut once."""
+
+    def test_equal_views_share_a_page(self) -> None:
+        tail = Tail(0)
+        tail.extend([entry(1, body=body())])
+        one, other = (View({"todos": {"a": 1, "b": 2}}), View({"todos": {"b": 2, "a": 1}}))
+        assert tail.page(one, 0, 1) is tail.page(other, 0, 1)
+        assert tail.page(one, 0, 1) is not tail.page(ALL, 0, 1)
+
+    def test_other_parts_are_other_pages(self) -> None:
+        tail = filled(1, 3)
+        assert tail.page(ALL, 0, 3) is tail.page(ALL, 0, 3)
+        assert tail.page(ALL, 0, 3) is not tail.page(ALL, 1, 3)
+        assert tail.page(ALL, 0, 3) is not tail.page(ALL, 0, 2)
+
+    def test_pages_are_forgotten_when_the_log_grows(self) -> None:
+        tail = filled(1, 3)
+        page = tail.page(ALL, 0, 3)
+        tail.extend(numbered(4))
+        assert tail.page(ALL, 0, 3) is not page
+
+    def test_pages_are_forgotten_when_they_are_too_large_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "MAX_CACHED_BYTES", 3_000)
+        tail = Tail(0)
+        tail.extend([entry(1, body=b"x" * 1_000), entry(2, body=b"x" * 1_000)])
+        first = tail.page(ALL, 0, 1)
+        assert tail.page(ALL, 0, 1) is first
+        tail.page(ALL, 0, 2)
+        tail.page(ALL, 1, 2)
+        again = tail.page(ALL, 0, 1)
+        assert again is not first
+        tail.page(ALL, 1, 2)
+        assert tail.page(ALL, 0, 1) is again
+
+
+class TestMemory:
+    """The oldest entries go first."""
+
+    def test_the_floor_rises_when_the_tail_is_full(self) -> None:
+        tail = Tail(0, max_bytes=5_000)
+        for number in range(1, 21):
+            tail.extend([entry(number, body=b"x" * 600)])
+            assert tail.frontier == number
+        assert tail.floor == 15  # 1,000 each with what an entry costs
+        assert tail.page(ALL, 14, 20) is None
+        assert sequences(tail.page(ALL, 15, 20)) == [16, 17, 18, 19, 20]
+
+    def test_a_commit_larger_than_the_tail_leaves_its_newest_part(self) -> None:
+        tail = Tail(0, max_bytes=5_000)
+        tail.extend(entry(number, body=b"x" * 600) for number in range(1, 101))
+        assert (tail.floor, tail.frontier) == (95, 100)
+
+    def test_an_operation_larger_than_the_tail_is_not_kept(self) -> None:
+        tail = Tail(0, max_bytes=100)
+        tail.extend([entry(1, body=b"x" * 600)])
+        assert (tail.floor, tail.frontier) == (1, 1)
+        assert tail.page(ALL, 0, 1) is None
+        assert sequences(tail.page(ALL, 1, 1)) == []
+
+    def test_with_gaps_too(self) -> None:
+        tail = Tail(0, max_bytes=2_500)
+        tail.extend(entry(number, body=b"x" * 600) for number in (3, 7, 20, 21))
+        assert (tail.floor, tail.frontier) == (7, 21)
+        assert sequences(tail.page(ALL, 7, 21)) == [20, 21]
+        assert sequences(tail.page(ALL, 10, 20)) == [20]
