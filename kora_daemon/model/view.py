@@ -39,7 +39,7 @@ class View:
         wheres = self._alternatives.get(collection)
         if wheres is None:
             return (scope,) if scope else ()
-        return tuple({**where, **scope} for where in wheres if not contradicts(scope, where))
+        return tuple({**where, **scope} for where in wheres if not contradicts(scope, where)) or None
 
     def admits(self, collection: str, fields: Mapping[str, Any]) -> bool:
         """Whether an operation with these fields (previous data under data) may lie inside the client's own scope."""

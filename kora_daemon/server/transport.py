@@ -27,7 +27,7 @@ class Receiver(Protocol):
         ...
 
     def receive(self, frame: Frame) -> None:
-        """Take one frame. Never blocks, never raises."""
+        """Take one frame; the payload of a text frame is UTF-8, checked. Never blocks, never raises."""
         ...
 
     def overflowed(self) -> None:
