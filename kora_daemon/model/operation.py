@@ -11,7 +11,10 @@ MAX_SAFE_INTEGER = 2**53 - 1
 
 NULL = Raw(b"null")
 
-Name = Annotated[str, Meta(min_length=1)]
+MAX_NAME_LENGTH = 255
+"""Characters of an id or a name. They end up in version vectors and logs, which must not be bloated from outside."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
 Sequence = Annotated[int, Meta(ge=0, le=MAX_SAFE_INTEGER)]
 SchemaVersion = Annotated[int, Meta(ge=1, le=MAX_SAFE_INTEGER)]
 OperationType = Literal["insert", "update", "delete"]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from kora_daemon.model.jsvalue import as_double, as_integer, has_lone_surrogate, is_number, number_text
-from kora_daemon.model.operation import MAX_SAFE_INTEGER
+from kora_daemon.model.operation import MAX_NAME_LENGTH, MAX_SAFE_INTEGER
 
 _SHOWN_CHARACTERS = 40
 _NUMERIC_ATOMICS = ("increment", "max", "min")
@@ -55,8 +55,8 @@ _OBJECT = _Kind(lambda found: isinstance(found, dict), "an object")
 _LIST = _Kind(lambda found: isinstance(found, list), "a list")
 _TEXT = _Kind(lambda found: isinstance(found, str) and not has_lone_surrogate(found), "a text of whole characters")
 _KEY = _Kind(
-    lambda found: isinstance(found, str) and found != "" and not has_lone_surrogate(found),
-    "a non-empty text of whole characters",
+    lambda found: isinstance(found, str) and 0 < len(found) <= MAX_NAME_LENGTH and not has_lone_surrogate(found),
+    f"a non-empty text of whole characters, at most {MAX_NAME_LENGTH}",
 )
 _INTEGER = _Kind(lambda found: as_integer(found) is not None, "an integer")
 _FINITE = _Kind(lambda found: is_number(found) and math.isfinite(as_double(found)), "a number")

@@ -19,13 +19,14 @@ Alternatives = tuple[Where, ...]
 class View:
     """A filter over operations. Equal views (same `key`) share pages, batches and frames."""
 
-    __slots__ = ("_alternatives", "_scope", "key", "unrestricted")
+    __slots__ = ("_alternatives", "_compiled", "_scope", "key", "unrestricted")
 
     def __init__(self, scope: Mapping[str, Where] | None = None, subsets: tuple[tuple[str, Where], ...] = ()) -> None:
         self._scope = scope
         self._alternatives: dict[str, list[Where]] = {}
         for collection, where in subsets:
             self._alternatives.setdefault(collection, []).append(where)
+        self._compiled: dict[str, Alternatives | None] = {}
         self.unrestricted = scope is None and not subsets
         self.key = "" if self.unrestricted else json.dumps([scope, sorted(subsets, key=repr)], sort_keys=True)
 
@@ -39,7 +40,10 @@ class View:
         wheres = self._alternatives.get(collection)
         if wheres is None:
             return (scope,) if scope else ()
-        return tuple({**where, **scope} for where in wheres if not contradicts(scope, where)) or None
+        if collection not in self._compiled:
+            fitting = tuple({**where, **scope} for where in wheres if not contradicts(scope, where))
+            self._compiled[collection] = fitting or None
+        return self._compiled[collection]
 
     def admits(self, collection: str, fields: Mapping[str, Any]) -> bool:
         """Whether an operation with these fields (previous data under data) may lie inside the client's own scope."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from kora_daemon.model.delivery import DeliveryBatch, Page
-from kora_daemon.protocol.delivery import LogPositions, LogSpan, Read, ResendTimer
+from kora_daemon.protocol.delivery import WINDOW_BYTES, LogPositions, LogSpan, Read, ResendTimer
 from kora_daemon.protocol.messages import Acknowledgment
 
 WINDOW_BATCHES = 8
@@ -50,6 +50,7 @@ def resume_after(ids: Sequence[str], cursor: object) -> int:
 class _Sent(Struct, frozen=True, gc=False):
     message_id: str
     of_delta: bool
+    size_bytes: int
     position: int
     """Operations of the delta, or the delivery sequence, that the client has once it took this batch."""
 
@@ -83,7 +84,7 @@ class VectorStream:
     def next_read(self, frontier: int) -> Read | None:
         """What to read now; None when all is sent or the client has to acknowledge first."""
         if self.catching_up:
-            if len(self._flight) >= WINDOW_BATCHES:
+            if len(self._flight) >= WINDOW_BATCHES or sum(sent.size_bytes for sent in self._flight) >= WINDOW_BYTES:
                 return None
             return LogPositions(self._delta[self._delta_sent : self._delta_sent + self._batch_size])
         return LogSpan(self.scanned, frontier) if frontier > self.scanned and not self._flight else None
@@ -102,7 +103,7 @@ class VectorStream:
         batch = DeliveryBatch(next_id(), page.entries, final, self._index, total=self._total, cursor=cursor)
         self._index += 1
         self.catching_up = not final
-        self._flight.append(_Sent(batch.message_id, True, self._delta_sent))
+        self._flight.append(_Sent(batch.message_id, True, batch.size_bytes, self._delta_sent))
         return [batch]
 
     def _plan_live(self, page: Page, next_id: Callable[[], str]) -> list[DeliveryBatch]:
@@ -116,7 +117,7 @@ class VectorStream:
             self._taken = self.scanned
             return []
         batch = DeliveryBatch(next_id(), entries, True, 0)
-        self._flight.append(_Sent(batch.message_id, False, self.scanned))
+        self._flight.append(_Sent(batch.message_id, False, batch.size_bytes, self.scanned))
         return [batch]
 
     def acknowledge(self, message: Acknowledgment, now_ms: int) -> bool:

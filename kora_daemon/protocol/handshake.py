@@ -9,12 +9,12 @@ from msgspec import Struct
 
 from kora_daemon.errors import ProtocolError
 from kora_daemon.model.jsvalue import as_integer, has_lone_surrogate
-from kora_daemon.model.operation import MAX_SAFE_INTEGER
+from kora_daemon.model.operation import MAX_NAME_LENGTH, MAX_SAFE_INTEGER
 from kora_daemon.model.view import View
 from kora_daemon.protocol.messages import Handshake
 
 MAX_VIEW_COLLECTIONS = 200
-MAX_SUBSETS = 500
+MAX_SUBSETS = 100
 MAX_VIEW_FIELDS = 50
 DEFAULT_SCHEMA_VERSION = 1
 
@@ -36,8 +36,8 @@ def read_greeting(handshake: Handshake) -> Greeting:
 
     Raises ProtocolError for a node id that can't be one, and for conditions nested too deeply to be compared.
     """
-    if not handshake.node_id or has_lone_surrogate(handshake.node_id):
-        raise ProtocolError("A handshake's nodeId is a non-empty text of whole characters")
+    if not 0 < len(handshake.node_id) <= MAX_NAME_LENGTH or has_lone_surrogate(handshake.node_id):
+        raise ProtocolError(f"A handshake's nodeId is a text of 1 to {MAX_NAME_LENGTH} whole characters")
     scope = _scope(handshake.sync_scope)
     try:
         view = View(scope, _subsets(handshake.sync_queries))
@@ -83,6 +83,6 @@ def _subsets(value: object) -> tuple[tuple[str, dict[str, Any]], ...]:
         if not isinstance(entry, dict):
             continue
         collection, where = entry.get("collection"), entry.get("where")
-        if isinstance(collection, str) and isinstance(where, dict):
+        if isinstance(collection, str) and isinstance(where, dict) and len(where) <= MAX_VIEW_FIELDS:
             kept.setdefault(View(None, ((collection, where),)).key, (collection, where))
     return tuple(kept.values())

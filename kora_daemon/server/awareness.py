@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 import trio
 from msgspec import Raw, Struct
@@ -21,6 +22,9 @@ NO_STATE = Raw(b"null")
 REFRESH_AFTER_S = 20.0
 REFRESH_INTERVAL_S = 1.0
 """Clients drop a state that they have not heard of for 30 s, and none repeats its own."""
+
+MAX_SPEAKERS_OF_A_ROUND = 32
+"""Each of them gets a frame of its own, without itself; whoever has more to say waits for the next round."""
 
 Send = Callable[[Frame], None]
 
@@ -116,13 +120,14 @@ class AwarenessRelay:
 
     def send_round(self, now: float = 0.0) -> None:
         """Send what changed since the last round. Who hears the same gets the same frame; nobody hears itself."""
-        for member in self._changed.values():
+        changed = dict(islice(self._changed.items(), MAX_SPEAKERS_OF_A_ROUND))
+        for client, member in changed.items():
             member.told_at = now
-        if not self._changed and not self._gone:
+            del self._changed[client]
+        if not changed and not self._gone:
             return
-        speakers = [*self._gone, *self._changed.values()]
+        speakers = [*self._gone, *changed.values()]
         by_public_id = {speaker.public_id: speaker for speaker in speakers}
-        self._changed.clear()
         self._gone.clear()
         frames: dict[tuple[int, int], Frame] = {}
         for member in list(self._members.values()):
@@ -136,6 +141,8 @@ class AwarenessRelay:
                     continue
                 frame = frames[key] = _frame(next(iter(heard)) if len(heard) == 1 else 0, heard)
             member.send(frame)
+        if self._changed:
+            self._due()
 
     def _due(self) -> None:
         if self._wake is None:

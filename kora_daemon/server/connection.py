@@ -15,9 +15,10 @@ import trio
 from msgspec import Struct
 
 from kora_daemon.errors import AuthUnavailable, StoreError
+from kora_daemon.model.delivery import Page
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
-from kora_daemon.protocol.delivery import LogSpan
+from kora_daemon.protocol.delivery import LogSpan, Read
 from kora_daemon.protocol.messages import AwarenessUpdate
 from kora_daemon.protocol.session import Phase, Session, SessionRules
 from kora_daemon.server.admission import Admission
@@ -80,19 +81,26 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 services.hub.connect(self)
-                await self._transport.serve(self, nursery)
+                try:
+                    await self._transport.serve(self, nursery)
+                finally:
+                    self._leave()
                 nursery.cancel_scope.cancel()
         except* Exception as errors:
             log.exception("session.crashed", **self._who, error=repr(errors.exceptions[0]))
         finally:
-            self.session.phase = Phase.CLOSED
-            services.hub.leave(self)
-            services.awareness.relay.remove_client(self.number)
-            services.relay.forget(self)
             with trio.CancelScope(shield=True):
                 await self._transport.close(do.INTERNAL_ERROR, "")
             closing = self._closing
             log.info("session.closed", **self._who, code=closing.code if closing else None)
+
+    def _leave(self) -> None:
+        """Nobody has news for this session any more, and it starts no task."""
+        self._nursery = None
+        self.session.phase = Phase.CLOSED
+        self._services.hub.leave(self)
+        self._services.awareness.relay.remove_client(self.number)
+        self._services.relay.forget(self)
 
     @property
     def _who(self) -> dict[str, object]:
@@ -139,7 +147,8 @@ class Connection:
         if frame.binary:
             self._happened(on.Malformed(codec.NOT_TEXT))
         else:
-            self._happened(codec.decode(frame.payload))
+            limit = self._services.rules.limits.max_operations_per_batch
+            self._happened(codec.decode(frame.payload, limit))
 
     def overflowed(self) -> None:
         """The peer does not read what it is sent."""
@@ -211,13 +220,17 @@ class Connection:
         self._services.writer.submit(request)
 
     def _read_page(self, action: do.ReadPage) -> None:
-        read = action.read
-        if isinstance(read, LogSpan):
-            page = self._services.hub.tail.page(self.session.view, read.after, read.upto)
-            if page is not None:
-                self._happened(on.PageRead(page))
-                return
-        self._later(action)
+        # Filtering takes time: a restricted view lets others have their turn before each page.
+        page = self._page_of_tail(action.read) if self.session.view.unrestricted else None
+        if page is not None:
+            self._happened(on.PageRead(page))
+        else:
+            self._later(action)
+
+    def _page_of_tail(self, read: Read) -> Page | None:
+        if not isinstance(read, LogSpan):
+            return None
+        return self._services.hub.tail.page(self.session.view, read.after, read.upto)
 
     def _share(self, action: do.Share) -> None:
         message = action.message
@@ -272,6 +285,9 @@ class Connection:
             if isinstance(job, do.ReadLog):
                 return await services.readers.greet(job)
             if isinstance(job, do.ReadPage):
+                await trio.lowlevel.checkpoint()
+                if (page := self._page_of_tail(job.read)) is not None:
+                    return on.PageRead(page)
                 return on.PageRead(await services.readers.page(job.read, self.session.view))
         except StoreError as error:
             log.error("store.read_failed", **self._who, error=str(error))
@@ -282,6 +298,9 @@ class Connection:
         try:
             context = await self._services.admission.admit(job.token, self.origin.query_token, self.origin.address)
         except AuthUnavailable:
+            return on.AuthenticationUnavailable()
+        if context is not None and context.scopes is not None:
+            log.error("auth.scopes_not_supported", **self._who)
             return on.AuthenticationUnavailable()
         return on.AuthenticationRefused() if context is None else on.Authenticated(context.user_id)
 

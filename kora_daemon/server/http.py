@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -128,7 +129,8 @@ class HttpConnection:
 
     async def _respond(self, request: Request, response: Response) -> None:
         if self._http.their_state is h11.SEND_BODY:
-            self._http.next_event()  # the end of a request without a body
+            with suppress(h11.RemoteProtocolError):  # a broken body: answered all the same, then closed
+                self._http.next_event()  # the end of a request without a body
         head = h11.Response(
             status_code=response.status,
             reason=HTTPStatus(response.status).phrase,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -13,9 +14,12 @@ from kora_daemon.server.clock import new_id
 from kora_daemon.server.hub import Hub, Peer
 from kora_daemon.wire import json as codec
 
+MAX_DOCUMENT_UPDATE_LENGTH = 1 << 20
+"""Characters of base64. Updates are increments; what matters travels in operations besides."""
 MAX_OPEN_REQUESTS = 10_000
 MAX_OPEN_REQUESTS_OF_A_PEER = 64
 REQUEST_LIFETIME_S = 30.0
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 
 class _OpenRequest(Struct):
@@ -35,8 +39,9 @@ class Relay:
     def share(self, sender: Peer, message: Message) -> None:
         """Pass a message on."""
         if isinstance(message, DocumentUpdate):
-            self._pass_on(sender, message)
-        elif isinstance(message, BlobRequest):
+            if len(message.update) <= MAX_DOCUMENT_UPDATE_LENGTH:
+                self._pass_on(sender, message)
+        elif isinstance(message, BlobRequest) and _SHA256.fullmatch(message.hash):
             self._ask(sender, message)
         elif isinstance(message, BlobResponse):
             self._answer(message)

@@ -25,7 +25,8 @@ _CLOSE = 0x88
 _BARE_CLOSE = b"\x88\x80\0\0\0\0"
 """A client's close frame without code and reason."""
 _WRITE_AT_ONCE = 64
-"""Queued frames joined into one write."""
+_JOINED_BYTES = 65_536
+"""Queued frames joined into one write: so many, and none behind one that is larger."""
 
 
 class Outbox:
@@ -82,8 +83,9 @@ class Outbox:
             drained.set()
 
     async def _write_some(self) -> None:
-        frames = self._queue[:_WRITE_AT_ONCE]
-        data = b"".join(frames)
+        # Large frames are shared with other sockets: joining them would make a copy for each.
+        frames = self._queue[:1] if len(self._queue[0]) > _JOINED_BYTES else self._queue[:_WRITE_AT_ONCE]
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
         await self._stream.send_all(data)
         del self._queue[: len(frames)]
         self.buffered_bytes -= len(data)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.errors import StoreError
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry
+from kora_daemon.protocol.actions import GOING_AWAY
 from kora_daemon.protocol.session import SessionRules
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.admission import Admission
@@ -73,6 +74,8 @@ class SyncServer:
         self._options = options or ServerOptions()
         self._numbers = count(1)
         self._connections: dict[Connection, trio.CancelScope] = {}
+        self._admitted = 0
+        """Connections that were not refused for want of room."""
         self._stop = trio.Event()
         self._stopped = trio.Event()
         self._services: Services | None = None
@@ -146,9 +149,10 @@ class SyncServer:
         if grace.cancelled_caught:
             self.clean_stop = False
             log.warning("server.sessions_cut_off", sessions=len(services.hub))
-            for scope in list(self._connections.values()):
-                scope.cancel()
-            await services.hub.drain()
+            with trio.move_on_after(self._options.shutdown_grace):
+                for scope in list(self._connections.values()):
+                    scope.cancel()
+                await services.hub.drain()
 
     def _build(self, frontier: int) -> Services:
         options = self._options
@@ -183,13 +187,18 @@ class SyncServer:
         """Serve one device over `transport`; returns when it has gone. Its troubles stay in here."""
         services = self._running
         limit = self._options.max_connections
-        full = 0 < limit <= len(services.hub)
+        full = 0 < limit <= self._admitted
+        if self._stop.is_set():
+            await transport.close(GOING_AWAY, "server is shutting down")
+            return
         connection = Connection(next(self._numbers), transport, services, origin or Origin(), full=full)
+        self._admitted += not full
         with trio.CancelScope() as scope:
             self._connections[connection] = scope
             try:
                 await connection.run()
             finally:
+                self._admitted -= not full
                 del self._connections[connection]
 
     @property

@@ -5,7 +5,6 @@ Sessions that keep up are served from here; those further behind read the store.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
@@ -35,8 +34,16 @@ class Tail:
         self._cached_bytes = 0
 
     def extend(self, entries: Iterable[DeliveryEntry]) -> None:
-        """Add what was committed, in delivery order."""
+        """Add what was committed, in delivery order.
+
+        Where it does not join on, somebody else has committed in between, or a commit of ours that was reported as
+        failed: the tail starts anew behind that gap, and who is before it reads the store.
+        """
         for entry in entries:
+            if entry.sequence != self.frontier + 1:
+                self._entries.clear()
+                self._bytes = 0
+                self.floor = entry.sequence - 1
             self._entries.append(entry)
             self._bytes += len(entry.body) + _ENTRY_OVERHEAD_BYTES
             self.frontier = entry.sequence
@@ -83,7 +90,4 @@ class Tail:
 
     def _position(self, after: int) -> int:
         """Index of the first entry above `after`."""
-        newest = len(self._entries)
-        if newest and self._entries[0].sequence + newest - 1 == self._entries[-1].sequence:
-            return max(0, after - self._entries[0].sequence + 1)  # no gaps, the usual case
-        return bisect_right(self._entries, after, key=lambda entry: entry.sequence)
+        return after - self.floor

@@ -45,10 +45,12 @@ class WebSocketTransport:
             return
         self._stream.upgrade(receiver)
         receiver.opened()
-        await self._stream.ended.wait()
-        with trio.move_on_after(CLOSE_TIMEOUT_S):
-            await self._outbox.flush()
-        self._outbox.nursery = None
+        try:
+            await self._stream.ended.wait()
+            with trio.move_on_after(CLOSE_TIMEOUT_S):
+                await self._outbox.flush()
+        finally:
+            self._outbox.nursery = None
 
     def admit(self) -> None:
         """The handshake was accepted: allow messages of full size."""

@@ -161,10 +161,11 @@ class Writer:
     def _commit_together(self, group: list[WriteRequest]) -> list[_Written]:
         with self._store.transaction() as tx:
             outcomes = apply_batches(tx, [request.operations for request in group], wall_ms())
-        return [
-            _Written(outcome, [self._encode(entry, request.origin) for entry in outcome.applied])
-            for request, outcome in zip(group, outcomes, strict=True)
-        ]
+            # Inside the transaction: what can't be sent must not be stored either.
+            return [
+                _Written(outcome, [self._encode(entry, request.origin) for entry in outcome.applied])
+                for request, outcome in zip(group, outcomes, strict=True)
+            ]
 
     async def _probe(self) -> None:
         try:

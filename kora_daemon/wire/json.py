@@ -17,7 +17,7 @@ from kora_daemon.model.operation import Operation
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 from kora_daemon.wire.frame import Frame
-from kora_daemon.wire.lenient import needs_closer_look, read_leniently, settle_atomic
+from kora_daemon.wire.lenient import ANY_NUMBER, needs_closer_look, read_leniently, settle_atomic
 
 FORMAT = "json"
 _OBJECT_OR_NULL = (b"{", b"n")
@@ -79,15 +79,18 @@ _TAG_PREFIX: dict[type[say.Message], bytes] = {
 }
 
 
-def decode(text: bytes) -> say.Message | Malformed | Unknown:
-    """Read one text frame (UTF-8, checked already). Never raises: what is no message comes back as an event."""
+def decode(text: bytes, max_operations: int = ANY_NUMBER) -> say.Message | Malformed | Unknown:
+    """Read one text frame (UTF-8, checked already). Never raises: what is no message comes back as an event.
+
+    The operations of a batch longer than `max_operations` may not be looked at.
+    """
     try:
         message: say.Message = _DECODER.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        return read_leniently(text)
+        return read_leniently(text, max_operations)
     if type(message) is _OperationBatch:
         if not all(map(_settle, message.operations)):
-            return read_leniently(text)
+            return read_leniently(text, max_operations)
         message.size_bytes = len(text)
     return message
 

@@ -22,6 +22,8 @@ from kora_daemon.model.structure import atomic_ops_problem, has_fractional_clock
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 
+ANY_NUMBER = 1 << 62
+
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
@@ -54,8 +56,11 @@ class _Part(NamedTuple):
     end: int
 
 
-def read_leniently(frame: bytes) -> say.Message | Malformed | Unknown:
-    """Read a text frame; what is no message comes back as `Malformed` with a sentence that says why."""
+def read_leniently(frame: bytes, max_operations: int = ANY_NUMBER) -> say.Message | Malformed | Unknown:
+    """Read a text frame; what is no message comes back as `Malformed` with a sentence that says why.
+
+    A batch of more than `max_operations` is not looked into: this way of reading is slow.
+    """
     try:
         text = frame.decode()
         message = _DECODER.decode(text)
@@ -68,6 +73,11 @@ def read_leniently(frame: bytes) -> say.Message | Malformed | Unknown:
     if has_lone_surrogate(message["messageId"]):
         return _malformed("A messageId has whole characters only")
     if message["type"] == "operation-batch":
+        members = message.get("operations")
+        if isinstance(members, list) and len(members) > max_operations:
+            return Malformed(
+                ProtocolError(f"A batch holds at most {max_operations} operations", code="BATCH_TOO_LARGE")
+            )
         return _read_batch(text, len(frame), message)
     return _read_other(text, message)
 

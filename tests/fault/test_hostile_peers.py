@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trio
 
+from kora_daemon.auth.contract import AuthContext
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.listener import ListenerOptions
 from kora_daemon.server.sync_server import ServerOptions
@@ -180,6 +181,42 @@ async def test_nothing_is_handled_before_a_handshake(kind: str) -> None:
         assert (await mallory.hear())["code"] == "HANDSHAKE_REQUIRED"
         assert (await mallory.closed()).code == 4002
         assert host.server.get_status().total_operations == 1
+
+
+async def test_a_batch_of_countless_nothings_is_not_looked_into() -> None:
+    batch = '{"type":"operation-batch","messageId":"m","isFinal":true,"batchIndex":0,"operations":[' + "{}," * 300_000
+    async with running_server() as host, two_who_sync(host), connected(host.url) as mallory:
+        await mallory.say_text(batch + "{}]}")
+        assert (await mallory.hear())["code"] == "BATCH_TOO_LARGE"
+        assert (await mallory.closed()).code == 4002
+
+
+async def test_names_that_would_bloat_everybodys_version_vector_are_refused() -> None:
+    async with running_server() as host, two_who_sync(host), streaming(host.url, "mallory") as mallory:
+        message_id = await mallory.upload(wire_operation(1, nodeId="n" * 200_000))
+        assert await _answers(mallory, message_id) == ["operation-rejected"]
+    async with running_server() as host, connected(host.url) as mallory:
+        await mallory.say_text(json.dumps({**HANDSHAKE, "nodeId": "n" * 200_000}))
+        assert (await mallory.hear())["code"] == "MALFORMED_MESSAGE"
+
+
+async def test_those_who_were_refused_take_no_place() -> None:
+    async with running_server(options=ServerOptions(max_connections=1)) as host:
+        async with streaming(host.url, "alice"), connected(host.url) as second, connected(host.url) as third:
+            assert (await second.closed()).code == 4029
+            assert (await third.closed()).code == 4029
+        async with streaming(host.url, "bob"):
+            pass
+
+
+async def test_a_provider_whose_scopes_can_not_be_kept_lets_nobody_in() -> None:
+    class Scoped:
+        async def authenticate(self, token: str) -> AuthContext:
+            del token
+            return AuthContext("ali", scopes={})
+
+    async with running_server(auth=Scoped()) as host, connected(host.url) as client:
+        assert (await client.shake_hands())["code"] == "AUTH_UNAVAILABLE"
 
 
 async def test_nothing_is_handled_behind_a_refusal() -> None:

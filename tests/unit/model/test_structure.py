@@ -69,7 +69,12 @@ def test_integers_count_in_any_spelling(spelling: str) -> None:
 @pytest.mark.parametrize("field", ["id", "nodeId", "collection", "recordId"])
 def test_half_a_character_is_refused_in_a_key(field: str) -> None:
     problem = structure_problem(OPERATION | {field: "x\ud800"})
-    assert problem == f'{field} is the text "x\\ud800", expected a non-empty text of whole characters'
+    assert problem == f'{field} is the text "x\\ud800", expected a non-empty text of whole characters, at most 255'
+
+
+def test_a_name_has_a_limit() -> None:
+    assert structure_problem(OPERATION | {"nodeId": "n" * 255}) is None
+    assert structure_problem(OPERATION | {"nodeId": "n" * 256}) is not None
 
 
 def test_half_a_character_is_refused_in_causes_and_the_clocks_node() -> None:
