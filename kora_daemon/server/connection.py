@@ -69,6 +69,8 @@ class Connection:
         self._stepping = False
         self._jobs: list[do.Action] = []
         self._working = False
+        self._waiting: trio.CancelScope | None = None
+        """What the work under way can be cut short with."""
         self._nursery: trio.Nursery | None = None
         self._heard = trio.Event()
         self._pinged_at = 0.0
@@ -253,6 +255,8 @@ class Connection:
     def _close(self, action: do.Close) -> None:
         if self._closing is None:
             self._closing = action
+            if self._waiting is not None:
+                self._waiting.cancel()
             self._heard.set()
             self._later(action)
 
@@ -271,8 +275,10 @@ class Connection:
                 if isinstance(job, do.Close):
                     await self._transport.close(job.code, job.reason)
                     break
-                event = await self._work(job)
-                if self._closing is None:
+                event = None
+                with trio.CancelScope() as self._waiting:
+                    event = await self._work(job)
+                if event is not None and self._closing is None:
                     self._happened(event)
         finally:
             self._working = False

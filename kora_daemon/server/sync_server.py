@@ -78,6 +78,7 @@ class SyncServer:
         """Connections that were not refused for want of room."""
         self._stop = trio.Event()
         self._stopped = trio.Event()
+        self._begun = False
         self._services: Services | None = None
         self._operations_at_start = 0
         self._started_at = 0.0
@@ -91,13 +92,15 @@ class SyncServer:
     async def stop(self) -> None:
         """Finish what is being written, acknowledge it, close the sessions and the store."""
         self._stop.set()
-        await self._stopped.wait()
+        if self._begun:
+            await self._stopped.wait()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The whole life of the server; `start` is this in a nursery."""
+        self._begun = True
         thread = ThreadPool("kora-store", 1)
-        await thread.run(self._store.open)
         try:
+            await thread.run(self._store.open)
             self._operations_at_start = await thread.run(self._store.count_operations)
             services = self._build(await thread.run(self._store.frontier))
             self._started_at = trio.current_time()

@@ -10,9 +10,11 @@ import apsw
 import pytest
 import trio
 
+from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server import websocket
-from kora_daemon.server.sync_server import ServerOptions
+from kora_daemon.server.sync_server import ServerOptions, SyncServer
+from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.sqlite import SqliteStore
 from tests.support.devices import ids, insert, inserts
 from tests.support.network import PATIENCE_S, Client, Closed, Host, connected, running_server, streaming
@@ -90,3 +92,32 @@ async def test_everything_survives_a_restart_on_the_same_file(tmp_path: Path) ->
         await b.upload(insert("b", 1))
         await b.hear()
         assert host.server.get_status().frontier == 4
+
+
+class Nobody:
+    """A provider that refuses everybody, and tells when it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = trio.Event()
+
+    async def authenticate(self, token: str) -> None:
+        """Refuse."""
+        del token
+        self.asked.set()
+
+
+async def test_a_refusal_that_is_held_back_does_not_hold_up_the_shutdown() -> None:
+    nobody = Nobody()
+    options = ServerOptions(refusal_delay=30.0)
+    async with running_server(auth=nobody, options=options) as host, connected(host.url) as client:
+        await client.say({"type": "handshake", "nodeId": "a", "versionVector": {}, "schemaVersion": 1})
+        await nobody.asked.wait()
+        with trio.fail_after(5):
+            await host.server.stop()
+        assert (await client.closed()).code == 1001
+    assert host.server.clean_stop
+
+
+async def test_a_server_that_never_started_is_stopped_at_once() -> None:
+    with trio.fail_after(5):
+        await SyncServer(MemoryStore(), NoAuthProvider()).stop()
