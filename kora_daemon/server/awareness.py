@@ -13,6 +13,8 @@ from kora_daemon.server.clock import new_id
 from kora_daemon.wire import json as codec
 from kora_daemon.wire.frame import Frame
 
+_ASIDE = 1 << 44
+"""Added to a unique number that its hearer has taken for itself."""
 _FIRST_UNIQUE_ID = 1 << 32
 """Below 2^53, and above all numbers that clients may be known by."""
 ROUND_INTERVAL_S = 0.015
@@ -152,7 +154,10 @@ class AwarenessRelay:
 
 
 def _seen_by(hearer: _Member, speaker: _Member) -> int:
-    return speaker.unique_id if speaker.public_id == hearer.own_id else speaker.public_id
+    if speaker.public_id != hearer.own_id:
+        return speaker.public_id
+    # A client may have given itself a number of our range.
+    return speaker.unique_id if speaker.unique_id != hearer.own_id else speaker.unique_id + _ASIDE
 
 
 def _frame(client_id: int, states: Mapping[int, Raw | None]) -> Frame:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kora_daemon.server.awareness import REFRESH_AFTER_S, AwarenessBroadcaster, AwarenessRelay
@@ -106,6 +106,7 @@ commands = st.lists(
 )
 
 
+@example([1, 1 << 32, 1, 1, 1, 1 << 32], [("join", 5), ("say", 5), ("join", 1)])
 @given(st.lists(st.sampled_from([1, 1, 1, 2, 3, 1 << 32]), min_size=6, max_size=6), commands)
 def test_whoever_comes_speaks_and_goes_all_see_exactly_the_others(
     own_ids: list[int], commands: list[tuple[str, int]]
