@@ -16,7 +16,6 @@ from kora_daemon.protocol.messages import Handshake
 MAX_VIEW_COLLECTIONS = 200
 MAX_SUBSETS = 100
 MAX_VIEW_FIELDS = 50
-DEFAULT_SCHEMA_VERSION = 1
 
 
 class Greeting(Struct, frozen=True):
