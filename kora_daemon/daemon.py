@@ -23,21 +23,20 @@ from functools import partial
 import structlog
 import trio
 
+from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.auth.contract import AuthContext, AuthProvider, token_digest
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.auth.token import StaticToken, StaticTokenProvider
 from kora_daemon.config import Settings, load_settings
 from kora_daemon.config.auth import AuthSettings
-from kora_daemon.config.settings import StoreSettings
 from kora_daemon.errors import ConfigError, ListenError
 from kora_daemon.log import configure as configure_log
+from kora_daemon.parts import Parts, build_store, load_parts
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.listener import Listener, ListenerOptions, addresses, tls_context
 from kora_daemon.server.routes import Routes
 from kora_daemon.server.sync_server import ServerOptions, SyncServer
-from kora_daemon.store.contract import Store
-from kora_daemon.store.memory import MemoryStore
-from kora_daemon.store.sqlite import SqliteStore
+from kora_daemon.store_lock import serving
 from kora_daemon.version import VERSION
 
 log = structlog.get_logger("kora.daemon")
@@ -56,12 +55,14 @@ def run(settings: Settings, on_ready: OnReady) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    trio.run(partial(serve, settings, on_ready))
+    with serving(settings.store):
+        trio.run(partial(serve, settings, on_ready))
 
 
 async def serve(settings: Settings, on_ready: OnReady) -> None:
     """The daemon's life inside an event loop."""
-    server = SyncServer(build_store(settings.store), build_auth(settings.auth), server_options(settings))
+    parts = load_parts(settings)
+    server = SyncServer(build_store(settings.store), build_auth(settings.auth), server_options(settings, parts))
     listener = Listener(server, Routes(server, settings.server.path), listener_options(settings))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as core:
@@ -78,7 +79,7 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
                     log.info("daemon.ready", version=VERSION, urls=urls, store=settings.store.kind)
                     _warn_if_open(settings, listeners)
                     on_ready(urls)
-                    await _until_told_to_stop(signals, settings, server, listener)
+                    await _until_told_to_stop(signals, settings, parts, server, listener)
                     front.cancel_scope.cancel()
                 core.start_soon(_exit_at_once, signals)
                 await server.stop()
@@ -96,13 +97,13 @@ def _warn_if_open(settings: Settings, listeners: list[trio.SocketListener]) -> N
 
 
 async def _until_told_to_stop(
-    signals: AsyncIterator[int], settings: Settings, server: SyncServer, listener: Listener
+    signals: AsyncIterator[int], settings: Settings, parts: Parts, server: SyncServer, listener: Listener
 ) -> None:
     async for number in signals:
         if number != signal.SIGHUP:
             log.info("daemon.stopping", signal=signal.Signals(number).name)
             return
-        settings = await trio.to_thread.run_sync(_reload, settings, server, listener)
+        settings = await trio.to_thread.run_sync(_reload, settings, parts, server, listener)
 
 
 async def _exit_at_once(signals: AsyncIterator[int]) -> None:
@@ -112,8 +113,11 @@ async def _exit_at_once(signals: AsyncIterator[int]) -> None:
             os._exit(1)
 
 
-def _reload(settings: Settings, server: SyncServer, listener: Listener) -> Settings:
-    """Apply what can change live: log level, auth, limits, certificate. All of the file is good, or nothing changes."""
+def _reload(settings: Settings, parts: Parts, server: SyncServer, listener: Listener) -> Settings:
+    """Apply what can change live: log level, auth, limits, certificate. All of the file is good, or nothing changes.
+
+    Schema and validator stay as they are: tables can't change under a running server.
+    """
     if settings.source is None:
         log.warning("daemon.reload_failed", problem="there is no configuration file to read again")
         return settings
@@ -125,17 +129,10 @@ def _reload(settings: Settings, server: SyncServer, listener: Listener) -> Setti
         log.error("daemon.reload_failed", problem=str(error))
         return settings
     configure_log(fresh.log.level, fresh.log.format)
-    server.reconfigure(auth, server_options(fresh))
+    server.reconfigure(auth, server_options(fresh, parts))
     listener.reconfigure(listening)
     log.info("daemon.reloaded")
     return fresh
-
-
-def build_store(settings: StoreSettings) -> Store:
-    """The store that the settings name, not opened yet."""
-    if settings.kind == "memory":
-        return MemoryStore()
-    return SqliteStore(settings.path, durability="full" if settings.durability == "full" else "normal")
 
 
 def build_auth(settings: AuthSettings) -> AuthProvider:
@@ -148,11 +145,22 @@ def build_auth(settings: AuthSettings) -> AuthProvider:
     )
 
 
-def server_options(settings: Settings) -> ServerOptions:
-    """What a server takes from the settings."""
+def server_options(settings: Settings, parts: Parts | None = None) -> ServerOptions:
+    """What a server takes from the settings. Raises ConfigError when they don't go with the schema file."""
     limits = settings.limits
-    version, lowest, highest = settings.server.schema_versions()
+    parts = parts or Parts()
+    version, lowest, highest = settings.server.schema_versions(1 if parts.schema is None else parts.schema.version)
+    if not lowest <= version <= highest:
+        raise ConfigError(
+            [
+                f"server.supported_schema_versions: found [{lowest}, {highest}], expected a range with the version "
+                f"of the schema, which is {version}"
+            ]
+        )
     return ServerOptions(
+        apply=ApplyRules(parts.schema, settings.records.cascade_levels),
+        validator=parts.validator,
+        validator_timeout=5.0 if settings.validate is None else settings.validate.timeout,
         schema_version=version,
         supported_schema_versions=(lowest, highest),
         batch_size=settings.server.batch_size,

@@ -43,6 +43,10 @@ class StoreCorrupt(StoreError):
     """The database is damaged or is none; an operator has to look at it."""
 
 
+class MigrationNeeded(StoreError):
+    """The tables of the database are not those of the schema; `kora migrate` brings them there."""
+
+
 class ListenError(KoraError):
     """An address can't be listened on."""
 

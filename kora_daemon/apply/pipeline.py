@@ -1,40 +1,145 @@
-"""What happens to uploaded operations inside the write transaction (store.md section 6.1)."""
+"""What happens to operations inside the write transaction (store.md section 6)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
+from kora_daemon.apply.author import Author, Draft
+from kora_daemon.apply.constraints import constraint_problem
+from kora_daemon.apply.references import Effect, Restricted, plan_effects
+from kora_daemon.apply.values import value_problem
+from kora_daemon.apply.work import Work, data_of
+from kora_daemon.materialization.fold import RecordState
 from kora_daemon.model.delivery import LogEntry
-from kora_daemon.model.operation import Operation
+from kora_daemon.model.jsvalue import JsonValue
+from kora_daemon.model.operation import Operation, Timestamp
 from kora_daemon.model.outcome import Rejection
+from kora_daemon.model.record import RecordKey
+from kora_daemon.model.schema import Collection, Schema
 from kora_daemon.store.contract import WriteTransaction
 
 
+class ApplyRules(Struct, frozen=True):
+    """How operations are judged. Without a schema they are not.
+
+    `cascade_levels` says how far down deletes go on: 1 is to the records that point at the deleted one.
+    """
+
+    schema: Schema | None = None
+    cascade_levels: int = 1
+
+
 class BatchOutcome(Struct):
-    """What became of one uploaded batch. What is neither applied nor refused was in the log already."""
+    """What became of one batch. What is neither applied nor refused was in the log already.
+
+    `applied` has the operations and, right behind each, what it brought about.
+    """
 
     applied: list[LogEntry]
     rejections: list[Rejection]
 
 
-def apply_batches(
-    tx: WriteTransaction, batches: Sequence[Sequence[Operation]], received_at_ms: int
-) -> list[BatchOutcome]:
-    """Apply batches of several sessions in order, as one write; one outcome for each.
+class Pipeline:
+    """Judges, appends, folds: everything that is to become part of the log passes through here.
 
-    An id that is in the log, or came earlier in the same write, is a duplicate: acknowledged, never compared.
-    `received_at_ms` is the server's clock, ms since the epoch.
+    Belongs to one thread at a time, like the write transactions that it works in.
     """
-    seen = tx.known_ids([operation.id for batch in batches for operation in batch])
-    fresh: list[list[Operation]] = []
-    for batch in batches:
-        new: list[Operation] = []
-        for operation in batch:
-            if operation.id not in seen:
-                seen.add(operation.id)
-                new.append(operation)
-        fresh.append(new)
-    sequences = iter(tx.append([operation for new in fresh for operation in new], received_at_ms))
-    return [BatchOutcome([LogEntry(next(sequences), operation) for operation in new], []) for new in fresh]
+
+    def __init__(self, node_id: str, rules: ApplyRules | None = None) -> None:
+        self.author = Author(node_id)
+        self.rules = rules or ApplyRules()
+
+    def apply_batches(
+        self, tx: WriteTransaction, batches: Sequence[Sequence[Operation]], received_at_ms: int
+    ) -> list[BatchOutcome]:
+        """Apply batches of several sessions in order, as one write; one outcome for each.
+
+        An id that is in the log, or came earlier in the same write, is a duplicate: acknowledged, never compared,
+        and asked for before anything else. `received_at_ms` is the server's clock, ms since the epoch.
+        """
+        work = Work(tx, received_at_ms)
+        seen = tx.known_ids([operation.id for batch in batches for operation in batch])
+        work.load(RecordKey(one.collection, one.record_id) for batch in batches for one in batch if one.id not in seen)
+        places: list[tuple[int, list[Rejection]]] = []
+        for batch in batches:
+            rejections: list[Rejection] = []
+            for operation in batch:
+                if operation.id not in seen:
+                    rejection = self.apply_one(work, operation)
+                    if rejection is None:
+                        seen.add(operation.id)
+                    else:
+                        rejections.append(rejection)
+            places.append((work.accepted, rejections))
+        return list(_outcomes(work.finish(), places))
+
+    def apply_one(self, work: Work, operation: Operation) -> Rejection | None:
+        """Judge one operation with a new id; accept it and what it brings about, or say why not."""
+        schema = self.rules.schema
+        collection = None if schema is None else schema.collections.get(operation.collection)
+        data = data_of(operation)
+        if schema is None or collection is None or not work.has_table(collection.name):
+            work.accept(operation, data)
+            return None
+        if operation.type != "delete":
+            rejection = self._judge(work, schema, collection, operation, data)
+            if rejection is None:
+                work.accept(operation, data)
+            return rejection
+        try:
+            effects = plan_effects(
+                work, schema, RecordKey(operation.collection, operation.record_id), self.rules.cascade_levels
+            )
+        except Restricted as restricted:
+            text = f"a record of {restricted.relation.from_collection} points at this one ({restricted.relation.name})"
+            return refuse(operation, "REFERENTIAL_INTEGRITY", text)
+        work.accept(operation, data)
+        self._bring_about(work, operation, effects)
+        return None
+
+    def _judge(
+        self, work: Work, schema: Schema, collection: Collection, operation: Operation, data: JsonValue
+    ) -> Rejection | None:
+        if operation.schema_version == schema.version:
+            problem = value_problem(collection, data)
+            if problem is not None:
+                return refuse(operation, "INVALID_VALUE", problem)
+        problem = constraint_problem(work, collection, operation, data)
+        return None if problem is None else refuse(operation, "CONSTRAINT_VIOLATION", problem)
+
+    def see(self, work: Work, key: RecordKey) -> RecordState | None:
+        """The state of a record. What the server writes next is the newest of it, whatever devices have stamped."""
+        state = work.state(key)
+        if state is not None:
+            self.author.saw(Timestamp(*state.last))
+        return state
+
+    def _bring_about(self, work: Work, deleted: Operation, effects: Sequence[Effect]) -> None:
+        if not effects:
+            return
+        self.author.saw(deleted.timestamp)
+        written: list[Operation] = []
+        for effect in effects:
+            cause = deleted if effect.cause is None else written[effect.cause]
+            self.see(work, effect.key)
+            emptied = {effect.field: None} if effect.type == "update" else None
+            previous = None if emptied is None else {effect.field: cause.record_id}
+            draft = Draft(effect.type, effect.key, emptied, previous, deleted.schema_version, [cause.id])
+            number = work.next_sequence_number(self.author.node_id)
+            operation = self.author.write(draft, number, work.received_at_ms)
+            written.append(operation)
+            work.accept(operation, emptied)
+
+
+def refuse(operation: Operation, code: str, message: str) -> Rejection:
+    """A refusal for good."""
+    return Rejection(operation.id, operation.collection, operation.record_id, code, message)
+
+
+def _outcomes(written: Sequence[LogEntry], places: Sequence[tuple[int, list[Rejection]]]) -> Iterator[BatchOutcome]:
+    begin = 0
+    for end, rejections in places:
+        yield BatchOutcome(list(written[begin:end]), rejections)
+        begin = end

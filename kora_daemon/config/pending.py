@@ -23,7 +23,6 @@ class Pending:
 
 
 PENDING = (
-    Pending("schema", "", lambda s: s.schema is not None, "leave it out: the log is kept without it"),
     Pending("store.kind", "PostgreSQL", lambda s: s.store.kind == "postgres", 'use "sqlite" or "memory"'),
     Pending("auth.kind", '"mixed" or "kora"', lambda s: s.auth.kind in ("mixed", "kora"), 'use "token" or "none"'),
     Pending(
@@ -40,7 +39,6 @@ PENDING = (
     ),
     Pending("static", "", lambda s: s.static is not None, "leave it out"),
     Pending("routes", "", lambda s: bool(s.routes), "leave it out"),
-    Pending("validate", "", lambda s: s.validate is not None, "leave it out"),
     Pending("awareness.group_by", "", lambda s: bool(s.awareness.group_by), "leave it out: all share presence"),
     Pending("blobs.kind", '"directory"', lambda s: s.blobs.kind == "directory", 'use "none"'),
 )

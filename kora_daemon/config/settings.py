@@ -157,6 +157,22 @@ class ValidateSettings:
     python: str = required(
         formats.hook(), "myapp.rules:validate", "Callable that is asked about each operation of a device."
     )
+    timeout: float = key(
+        number(0, _MOST_SECONDS, above=True),
+        5.0,
+        "Seconds the callable may take for an operation; after that the device is asked to send it again.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSettings:
+    """`[records]`: what the server does with the records of the schema."""
+
+    cascade_levels: int = key(
+        integer(1, 100),
+        1,
+        "How far down a delete goes on through relations with onDelete = cascade; 1 = to the records that point at it.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +230,7 @@ class Settings:
     )
     static: StaticSettings | None = optional_table(StaticSettings, "A built app, served beside sync.")
     routes: tuple[RouteSettings, ...] = tables(RouteSettings, "Your own HTTP endpoints.")
+    records: RecordSettings = table(RecordSettings, "What the server does with the records of the schema.")
     validate: ValidateSettings | None = optional_table(ValidateSettings, "Your own judgement on incoming operations.")
     awareness: AwarenessSettings = table(AwarenessSettings, "Who sees whose presence.")
     log: LogSettings = table(LogSettings, "What the daemon writes to stderr.")

@@ -38,6 +38,7 @@ class RecordState(Struct, frozen=True, gc=False, array_like=True):
         return self.last[0]
 
 
+_UNREAD: Any = object()
 _parse_fast = msgspec.json.Decoder(RecordState).decode
 
 
@@ -46,19 +47,25 @@ def fold(operations: Iterable[Operation]) -> RecordState:
 
     Raises ValueError when there is none, and for a text in them that is no JSON.
     """
+    return fold_sorted(sorted(operations, key=clock_order))
+
+
+def fold_sorted(operations: Iterable[Operation]) -> RecordState:
+    """`fold` for operations that come in clock order, equal ones in delivery order. Holds one at a time."""
     state: RecordState | None = None
-    for operation in sorted(operations, key=_order_key):
+    for operation in operations:
         state = advance(state, operation)
     if state is None:
         raise ValueError("found no operation, expected all operations of a record")
     return state
 
 
-def advance(state: RecordState | None, operation: Operation) -> RecordState | None:
+def advance(state: RecordState | None, operation: Operation, data: JsonValue = _UNREAD) -> RecordState | None:
     """The state after one more operation of the record; a `state` of None is that of a record without any.
 
     None for an operation older than the latest: then the state is what `fold` makes of all. Data that is no object
-    counts as none, so does data nested too deeply to be read. Raises ValueError for a text that is no JSON.
+    counts as none, so does data nested too deeply to be read; who has read it already hands it in. Raises ValueError
+    for a text that is no JSON.
     """
     place = operation.timestamp.order_key
     if state is None:
@@ -69,7 +76,7 @@ def advance(state: RecordState | None, operation: Operation) -> RecordState | No
     if operation.type == "delete":
         live = False
     elif operation.type in ("insert", "update"):
-        data = _readable(operation.data)
+        data = read_data(operation) if data is _UNREAD else data
         if isinstance(data, dict):
             live = True
             intents = {} if operation.type == "insert" else _intents(operation)
@@ -92,8 +99,14 @@ def parse_state(text: str | bytes) -> RecordState:
         return msgspec.convert(read_json(text), RecordState)
 
 
-def _order_key(operation: Operation) -> OrderKey:
+def clock_order(operation: Operation) -> OrderKey:
+    """Sort key: the place of an operation in the total order."""
     return operation.timestamp.order_key
+
+
+def read_data(operation: Operation) -> JsonValue:
+    """An operation's data, None where there is none or it can't be read. Raises ValueError for what is no JSON."""
+    return _readable(operation.data)
 
 
 def _updated(state: RecordState, data: dict[str, Any], intents: Mapping[str, Intent]) -> dict[str, Any]:

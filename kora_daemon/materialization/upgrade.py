@@ -10,7 +10,8 @@ from typing import NamedTuple
 from kora_daemon.errors import StoreError
 from kora_daemon.materialization import ddl
 from kora_daemon.materialization.columns import Dialect
-from kora_daemon.model.schema import Collection
+from kora_daemon.materialization.shape import Refill, Shape, agreed_shape, planned_refill, shape_of
+from kora_daemon.model.schema import Collection, Schema
 
 _NAME_LENGTH = {Dialect.SQLITE: 100_000, Dialect.POSTGRES: 63}
 """PostgreSQL cuts off what is longer, without an error; SQLite has no limit that a name could reach."""
@@ -42,6 +43,51 @@ class Step(NamedTuple):
     statements: tuple[str, ...]
     refill: bool = False
     destructive: bool = False
+
+
+class Upgrade(NamedTuple):
+    """How the tables get to a schema: the steps, and then what the rows are made of and which are to be made again.
+
+    `current` are the shapes and refills as they are.
+    """
+
+    steps: Sequence[Step]
+    shapes: Mapping[str, Shape]
+    refills: Mapping[str, Refill]
+    current: tuple[Mapping[str, Shape], Mapping[str, Refill]]
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether anything changes by it."""
+        return bool(self.steps) or self.current != (self.shapes, self.refills)
+
+    @property
+    def is_destructive(self) -> bool:
+        """Whether a step needs the operator's consent."""
+        return any(step.destructive for step in self.steps)
+
+
+def plan_schema(
+    schema: Schema,
+    tables: Mapping[str, PresentTable],
+    current: tuple[Mapping[str, Shape], Mapping[str, Refill]],
+    dialect: Dialect,
+) -> Upgrade:
+    """The upgrade to a schema of a database with these tables, shapes and refills. Raises like `plan_upgrade`."""
+    present, pending = current
+    steps = plan_upgrade(list(schema.collections.values()), tables, dialect)
+    refilled = {step.collection for step in steps if step.refill}
+    # A newer server beside this one knows collections that this schema does not know yet.
+    shapes = {name: shape for name, shape in present.items() if shape.version > schema.version}
+    refills: dict[str, Refill] = {name: pending[name] for name in shapes if name in pending}
+    for name, collection in schema.collections.items():
+        known = present.get(name)
+        wanted = shape_of(collection, schema.version)
+        shapes[name] = wanted if known is None else agreed_shape(known, wanted)
+        refill = planned_refill(known, shapes[name], pending.get(name), rows_lost=name in refilled)
+        if refill is not None:
+            refills[name] = refill
+    return Upgrade(steps, shapes, refills, current)
 
 
 def plan_upgrade(

@@ -10,10 +10,15 @@ from kora_daemon.model.operation import Operation
 
 
 class LogEntry(Struct, frozen=True, gc=False):
-    """An operation with its delivery sequence: positive, ascending in commit order."""
+    """An operation with its delivery sequence: positive, ascending in commit order.
+
+    `stamp` is JSON text: what the record was when the operation was stored, see `materialization.stamp`. None for
+    operations of collections without a schema.
+    """
 
     sequence: int
     operation: Operation
+    stamp: str | None = None
 
 
 class CausalKey(Struct, frozen=True, gc=False):
@@ -35,6 +40,8 @@ class DeliveryEntry(Struct, gc=False):
     body: bytes
     origin: int = 0
     """Number of the session it was uploaded in, while that is remembered; 0 = unknown."""
+    stamp: str | None = None
+    """See `LogEntry`."""
 
 
 class DeliveryBatch(Struct):

@@ -28,7 +28,9 @@ ON_DELETE: tuple[OnDelete, ...] = get_args(OnDelete)
 RESERVED_FIELDS = frozenset({"id", "_created_at", "_updated_at", "_version", "_deleted"})
 """Names that no field has, whatever their case."""
 
-RESERVED_TABLES = frozenset({"operations", "sync_state", "delivery_counter", "kora_meta"})
+RESERVED_TABLES = frozenset(
+    {"operations", "sync_state", "delivery_counter", "kora_meta", "kora_records", "kora_collections"}
+)
 """Tables of the log: names that no collection has, whatever their case."""
 
 
@@ -127,12 +129,9 @@ class Collection:
         return _digest([columns, sorted(self.indexes)])
 
     @property
-    def rows_fingerprint(self) -> str:
-        """Hex digest of what the values in the rows depend on: fields and their kinds.
-
-        While it is the same, no row has to be made again, whatever else in `fingerprint` changed.
-        """
-        return _digest({name: one.kind for name, one in self.fields.items()})
+    def kinds(self) -> dict[str, Kind]:
+        """Field name -> kind, in schema order."""
+        return {name: one.kind for name, one in self.fields.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,14 @@
 """What part of the log a session asked for: its own scope and its query subsets (scopes.md sections 2 and 5).
 
-Both come from the client and limit its own downloads; neither protects anybody. An operation is left out only when it
-says itself that it lies outside: fields that a partial update does not carry are not looked up.
+Both come from the client and limit its own downloads; neither protects anybody. An operation is judged by what it
+carries and by its stamp (`materialization.stamp`). One without a stamp, from a log without a schema, is left out only
+when it says itself that it lies outside.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kora_daemon.model.jsvalue import strictly_equal
@@ -52,6 +53,15 @@ class View:
         return collection in self._scope and not contradicts(self._scope[collection], fields)
 
 
-def contradicts(where: Where, fields: Mapping[str, Any]) -> bool:
-    """Whether `fields` holds another value for any field of `where`; missing fields contradict nothing."""
-    return any(name in fields and not strictly_equal(fields[name], value) for name, value in where.items())
+def contradicts(where: Where, fields: Mapping[str, Any], unknown: Collection[str] | None = None) -> bool:
+    """Whether a record with these fields does not have the values of `where`.
+
+    Fields that are missing are null, but for those named in `unknown`, which contradict nothing; None names them all.
+    """
+    for name, value in where.items():
+        if name in fields:
+            if not strictly_equal(fields[name], value):
+                return True
+        elif unknown is not None and value is not None and name not in unknown:
+            return True
+    return False

@@ -7,15 +7,19 @@ session (writer, hub, relays) calls in and is back at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 import trio
 from msgspec import Struct
 
+from kora_daemon.apply.pipeline import BatchOutcome
+from kora_daemon.auth.contract import AuthContext
 from kora_daemon.errors import AuthUnavailable, StoreError
 from kora_daemon.model.delivery import Page
+from kora_daemon.model.operation import Operation
+from kora_daemon.model.outcome import Rejection
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol.delivery import LogSpan, Read
@@ -28,6 +32,7 @@ from kora_daemon.server.hub import Hub
 from kora_daemon.server.readers import Readers
 from kora_daemon.server.relay import Relay
 from kora_daemon.server.transport import Transport
+from kora_daemon.server.validation import Validation
 from kora_daemon.server.writer import Writer, WriteRequest
 from kora_daemon.wire import json as codec
 from kora_daemon.wire.frame import Frame
@@ -46,6 +51,7 @@ class Services(Struct, frozen=True):
     awareness: AwarenessBroadcaster
     relay: Relay
     ping_interval_s: float
+    validation: Validation | None = None
 
 
 class Origin(Struct, frozen=True):
@@ -65,6 +71,7 @@ class Connection:
         self._transport = transport
         self._services = services
         self._full = full
+        self._auth = AuthContext("")
         self._events: list[on.AnyEvent] = []
         self._stepping = False
         self._jobs: list[do.Action] = []
@@ -218,8 +225,18 @@ class Connection:
         self._transport.send(codec.encode_batch(action.batch))
 
     def _commit(self, action: do.Commit) -> None:
-        request = WriteRequest(action.operations, action.size_bytes, self.number, self._happened)
-        self._services.writer.submit(request)
+        if self._services.validation is None or not action.operations:
+            self._submit(action.operations, action.size_bytes)
+        else:
+            self._later(action)
+
+    def _submit(self, operations: Sequence[Operation], size_bytes: int, refused: Sequence[Rejection] = ()) -> None:
+        """Hand a batch to the writer, of which some was `refused` before."""
+
+        def written(outcome: BatchOutcome | None) -> None:
+            self._happened(on.StoreFailed() if outcome is None else on.Committed([*refused, *outcome.rejections]))
+
+        self._services.writer.submit(WriteRequest(operations, size_bytes, self.number, written))
 
     def _read_page(self, action: do.ReadPage) -> None:
         # Filtering takes time: a restricted view lets others have their turn before each page.
@@ -283,9 +300,13 @@ class Connection:
         finally:
             self._working = False
 
-    async def _work(self, job: do.Action) -> on.Event:
+    async def _work(self, job: do.Action) -> on.Event | None:
         services = self._services
         try:
+            if isinstance(job, do.Commit) and services.validation is not None:
+                verdicts = await services.validation.judge(job.operations, self._auth)
+                self._submit(verdicts.accepted, job.size_bytes, verdicts.rejections)
+                return None
             if isinstance(job, do.Authenticate):
                 return await self._authenticate(job)
             if isinstance(job, do.ReadLog):
@@ -308,7 +329,10 @@ class Connection:
         if context is not None and context.scopes is not None:
             log.error("auth.scopes_not_supported", **self._who)
             return on.AuthenticationUnavailable()
-        return on.AuthenticationRefused() if context is None else on.Authenticated(context.user_id)
+        if context is None:
+            return on.AuthenticationRefused()
+        self._auth = context
+        return on.Authenticated(context.user_id)
 
 
 _PERFORM: dict[type[do.Action], Callable[[Connection, Any], None]] = {

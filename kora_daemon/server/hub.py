@@ -86,6 +86,18 @@ class Hub:
             self.tail.extend(entries)
             self._moved.set()
 
+    def reaches(self, frontier: int) -> None:
+        """Somebody else has written to the log: it reaches `frontier`. Wakes `run`."""
+        if frontier > self.frontier:
+            self.tail.advance(frontier)
+            self._moved.set()
+
+    def begin_anew(self, frontier: int) -> None:
+        """Somebody else has put another log in place of this one: all peers have to come again."""
+        self.tail = Tail(frontier)
+        for peer in list(self._connected.values()):
+            peer.drain()
+
     async def run(self) -> None:
         """Tell every streaming peer how far the log reaches, whenever it has grown."""
         while True:

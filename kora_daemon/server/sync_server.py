@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
 
@@ -10,27 +11,35 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kora_daemon.apply.pipeline import ApplyRules, Pipeline
+from kora_daemon.apply.predicates import checked_predicate
+from kora_daemon.apply.refill import refill
+from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome, TrustedWrite, with_record_ids
 from kora_daemon.auth.contract import AuthProvider
-from kora_daemon.errors import StoreError
+from kora_daemon.errors import StoreError, StoreUnavailable
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry
+from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.protocol.actions import GOING_AWAY
 from kora_daemon.protocol.session import SessionRules
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.awareness import AwarenessBroadcaster, AwarenessRelay
+from kora_daemon.server.clock import new_id
 from kora_daemon.server.connection import Connection, Origin, Services
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.readers import Readers
 from kora_daemon.server.relay import Relay
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
-from kora_daemon.server.writer import Writer
+from kora_daemon.server.validation import DEFAULT_TIMEOUT_S, Validation, Validator
+from kora_daemon.server.writer import TrustedRequest, Writer
 from kora_daemon.store.contract import Store
 from kora_daemon.wire import json as codec
 
 log = structlog.get_logger("kora.server")
 
 CHECKPOINT_INTERVAL_S = 0.25
+WATCH_INTERVAL_S = 0.5
 
 
 class ServerOptions(Struct, frozen=True):
@@ -46,6 +55,9 @@ class ServerOptions(Struct, frozen=True):
     max_awareness_bytes: int = 16_384
     handshake_timeout: float = 10.0
     ping_interval: float = 25.0
+    apply: ApplyRules = ApplyRules()
+    validator: Validator | None = None
+    validator_timeout: float = DEFAULT_TIMEOUT_S
     refusal_delay: float = 1.0
     allow_query_token: bool = False
     shutdown_grace: float = 10.0
@@ -101,6 +113,7 @@ class SyncServer:
         thread = ThreadPool("kora-store", 1)
         try:
             await thread.run(self._store.open)
+            await self._prepare_records(thread)
             self._operations_at_start = await thread.run(self._store.count_operations)
             services = self._build(await thread.run(self._store.frontier))
             self._started_at = trio.current_time()
@@ -109,6 +122,7 @@ class SyncServer:
                 core.start_soon(services.hub.sweep)
                 core.start_soon(services.awareness.run)
                 core.start_soon(self._keep_house, services.writer)
+                core.start_soon(self._watch_log, services)
                 core.start_soon(self._write, services.writer, core.cancel_scope)
                 self._services = services
                 task_status.started()
@@ -128,8 +142,34 @@ class SyncServer:
         """
         self._auth, self._options = auth, options
         if self._services is not None:
-            rules, admission = self._rules(), self._admission()
-            self._services = replace(self._services, rules=rules, admission=admission)
+            rules, admission, validation = self._rules(), self._admission(), self._validation(self._services.readers)
+            self._services = replace(self._services, rules=rules, admission=admission, validation=validation)
+
+    async def _prepare_records(self, thread: ThreadPool) -> None:
+        """Bring the tables to the schema, and make the rows that are missing (store.md section 7)."""
+        schema = self._options.apply.schema
+        if schema is None:
+            return
+        upgrade = await thread.run(lambda: self._store.upgrade(schema))
+        for step in upgrade.steps:
+            log.info("schema.upgraded", step=step.summary)
+        steps = refill(self._store)
+        while (progress := await thread.run(lambda: next(steps, None))) is not None:
+            if progress.after is None:
+                log.info("schema.records_made", collection=progress.collection)
+
+    async def _watch_log(self, services: Services) -> None:
+        """Notice what others write to the log: a command beside this server, or another server."""
+        hub = services.hub
+        while True:
+            await trio.sleep(WATCH_INTERVAL_S)
+            reached = hub.frontier
+            with suppress(StoreError):  # the writer meets the same trouble, and reports it
+                frontier = await services.readers.read(lambda store: store.frontier())
+                if frontier < reached:
+                    log.warning("store.log_replaced", frontier=frontier)
+                    hub.begin_anew(frontier)
+                hub.reaches(frontier)
 
     async def _write(self, writer: Writer, core: trio.CancelScope) -> None:
         await writer.run()
@@ -160,16 +200,25 @@ class SyncServer:
     def _build(self, frontier: int) -> Services:
         options = self._options
         hub = Hub(frontier)
+        readers = Readers(self._store, encode_entry)
+        pipeline = Pipeline(self._store.node_id, options.apply)
         return Services(
             self._rules(),
             self._admission(),
-            Writer(self._store, encode_entry, hub.publish),
-            Readers(self._store, encode_entry),
+            Writer(self._store, pipeline, encode_entry, hub.publish),
+            readers,
             hub,
             AwarenessBroadcaster(options.max_awareness_bytes),
             Relay(hub),
             options.ping_interval,
+            self._validation(readers),
         )
+
+    def _validation(self, readers: Readers) -> Validation | None:
+        options = self._options
+        if options.validator is None:
+            return None
+        return Validation(options.validator, self._store, readers, options.validator_timeout)
 
     def _admission(self) -> Admission:
         options = self._options
@@ -224,6 +273,53 @@ class SyncServer:
         """Ask the store something; raises StoreError when it does not answer."""
         await self._running.readers.read(lambda store: store.frontier())
 
+    # Records and trusted writes
+
+    async def apply(self, mutation: Mutation) -> TrustedOutcome:
+        """Change one record in the server's own name, judged like any operation; devices hear of it.
+
+        An insert without a record id gets a new one. Raises `StoreUnavailable` when it could not be stored.
+        """
+        return await self._trusted(mutation)
+
+    async def apply_conditional(self, write: ConditionalWrite) -> TrustedOutcome:
+        """Change several records together, if a condition holds. Raises `StoreUnavailable` and `MalformedPredicate`."""
+        checked_predicate(write.condition)
+        return await self._trusted(write)
+
+    async def _trusted(self, write: TrustedWrite) -> TrustedOutcome:
+        writer = self._running.writer
+        await writer.wait_for_room()
+        answered: list[TrustedOutcome | None] = []
+        done = trio.Event()
+
+        def answer(outcome: TrustedOutcome | None) -> None:
+            answered.append(outcome)
+            done.set()
+
+        writer.submit(TrustedRequest(with_record_ids(write, new_id), answer))
+        with trio.CancelScope(shield=True):  # once handed in it happens, and whoever asked should know
+            await done.wait()
+        if answered[0] is None:
+            raise StoreUnavailable("The write could not be stored; the log of the server says why")
+        return answered[0]
+
+    async def query_collection(self, collection: str, query: RecordQuery | None = None) -> list[Record]:
+        """The records that a query finds. Raises `QueryError` and `StoreError`."""
+        return await self._running.readers.read(lambda store: store.query_collection(collection, query))
+
+    async def find_record(self, collection: str, record_id: str) -> Record | None:
+        """A live record, None where there is none. Raises `QueryError` and `StoreError`."""
+        return await self._running.readers.read(lambda store: store.find_record(collection, record_id))
+
+    async def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
+        """How many live records have these values. Raises `QueryError` and `StoreError`."""
+        return await self._running.readers.read(lambda store: store.count_collection(collection, where))
+
+    async def materialize_collection(self, collection: str) -> list[Record]:
+        """All live records of a collection, also without a schema. Raises `StoreError`."""
+        return await self._running.readers.read(lambda store: store.materialize_collection(collection))
+
     def get_connection_count(self) -> int:
         """Connections, whether their handshake is done or not."""
         return len(self._running.hub)
@@ -251,4 +347,5 @@ def encode_entry(entry: LogEntry, origin: int) -> DeliveryEntry:
         operation.collection,
         codec.encode_operation(operation),
         origin,
+        entry.stamp,
     )

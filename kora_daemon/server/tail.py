@@ -53,6 +53,13 @@ class Tail:
             self.floor = oldest.sequence
         self._forget_pages()
 
+    def advance(self, frontier: int) -> None:
+        """The log reaches `frontier`, and what is below is not at hand: who lacks it reads the store."""
+        self._entries.clear()
+        self._bytes = 0
+        self.floor = self.frontier = frontier
+        self._forget_pages()
+
     def page(self, view: View, after: int, upto: int) -> Page | None:
         """The page of (after, upto], possibly ending early; None when the tail does not hold all of that part.
 

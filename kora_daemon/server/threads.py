@@ -20,3 +20,9 @@ class ThreadPool:
     async def run(self, call: Callable[[], T]) -> T:
         """Run a blocking call. Cancellation waits for it: what it did is never lost track of."""
         return await trio.to_thread.run_sync(call, limiter=self._limiter, thread_name=self._name)
+
+    async def run_abandonable(self, call: Callable[[], T]) -> T:
+        """Run a call that may hang. Cancellation does not wait; the thread counts as taken until the call is over."""
+        return await trio.to_thread.run_sync(
+            call, limiter=self._limiter, thread_name=self._name, abandon_on_cancel=True
+        )

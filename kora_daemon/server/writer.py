@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import structlog
 import trio
 from msgspec import Struct
 
-from kora_daemon.apply.pipeline import BatchOutcome, apply_batches
+from kora_daemon.apply.pipeline import BatchOutcome, Pipeline
+from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted
 from kora_daemon.errors import StoreError
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry
 from kora_daemon.model.operation import Operation
-from kora_daemon.protocol.events import Committed, StoreFailed
 from kora_daemon.server.clock import wall_ms
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.store.contract import Store
@@ -29,22 +30,44 @@ MAX_WAITING_BYTES = 64 << 20
 """Of all sessions together. Above either no session is read until the writer has caught up."""
 PROBE_INTERVAL_S = 1.0
 
-Answer = Callable[[Committed | StoreFailed], None]
 log = structlog.get_logger("kora.writer")
 
 
 class WriteRequest(Struct, gc=False):
-    """A batch on its way to the log. `origin` is the number of its session; `answer` is called in the event loop."""
+    """A batch on its way to the log. `origin` is the number of its session.
+
+    `answer` is called in the event loop; with None when the store could not take it, and nothing of it is there.
+    """
 
     operations: Sequence[Operation]
     size_bytes: int
     origin: int
-    answer: Answer
+    answer: Callable[[BatchOutcome | None], None]
+
+
+class TrustedRequest(Struct):
+    """A write by the server's own side. It has a transaction of its own: others must not be undone with it."""
+
+    write: TrustedWrite
+    answer: Callable[[TrustedOutcome | None], None]
+
+    @property
+    def operations(self) -> Sequence[Operation]:
+        """None that anybody has sent."""
+        return ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Does not count."""
+        return 0
 
 
 class _Written(Struct, gc=False):
-    outcome: BatchOutcome
+    outcome: Any
     entries: list[DeliveryEntry]
+
+
+_Group = list[WriteRequest] | TrustedRequest
 
 
 class Writer:
@@ -53,14 +76,16 @@ class Writer:
     def __init__(
         self,
         store: Store,
+        pipeline: Pipeline,
         encode: Callable[[LogEntry, int], DeliveryEntry],
         publish: Callable[[list[DeliveryEntry]], None],
     ) -> None:
         self._store = store
+        self._pipeline = pipeline
         self._encode = encode
         self._publish = publish
         self._thread = ThreadPool("kora-writer", 1)
-        self._waiting: deque[WriteRequest] = deque()
+        self._waiting: deque[WriteRequest | TrustedRequest] = deque()
         self._waiting_operations = self._waiting_bytes = 0
         self._work = trio.Event()
         self._room = trio.Event()
@@ -70,8 +95,8 @@ class Writer:
         """Why the store does not take writes, None while it does."""
         self.committed_operations = 0
 
-    def submit(self, request: WriteRequest) -> None:
-        """Queue a batch; it is answered in the order of submission."""
+    def submit(self, request: WriteRequest | TrustedRequest) -> None:
+        """Queue a write; it is answered in the order of submission."""
         self._waiting.append(request)
         self._waiting_operations += len(request.operations)
         self._waiting_bytes += request.size_bytes
@@ -112,11 +137,17 @@ class Writer:
                 if self.failure:
                     await self._probe()
 
-    def _take_group(self) -> list[WriteRequest]:
-        group = [self._waiting.popleft()]
-        count = len(group[0].operations)
+    def _take_group(self) -> _Group:
+        first = self._waiting.popleft()
+        if isinstance(first, TrustedRequest):
+            return first
+        group = [first]
+        count = len(first.operations)
         while self._waiting and count + len(self._waiting[0].operations) <= MAX_GROUP_OPERATIONS:
-            request = self._waiting.popleft()
+            request = self._waiting[0]
+            if isinstance(request, TrustedRequest):
+                break
+            self._waiting.popleft()
             count += len(request.operations)
             group.append(request)
         self._waiting_operations -= count
@@ -125,47 +156,58 @@ class Writer:
             self._room.set()
         return group
 
-    async def _write(self, group: list[WriteRequest]) -> None:
-        if not any(request.operations for request in group):
-            for request in group:
-                request.answer(Committed([]))
+    async def _write(self, group: _Group) -> None:
+        if isinstance(group, list) and not any(request.operations for request in group):
+            for empty in group:
+                empty.answer(BatchOutcome([], []))
             return
+        requests: Sequence[WriteRequest | TrustedRequest] = [group] if isinstance(group, TrustedRequest) else group
         try:
             written = await self._thread.run(lambda: self._commit(group))
         except StoreError as error:
             self._failed(error)
-            for request in group:
-                request.answer(StoreFailed())
+            for request in requests:
+                request.answer(None)
             return
         self._recovered()
         for one in written:
             if one is not None:
                 self._publish(one.entries)
                 self.committed_operations += len(one.entries)
-        for request, one in zip(group, written, strict=True):
-            request.answer(StoreFailed() if one is None else Committed(one.outcome.rejections))
+        for request, one in zip(requests, written, strict=True):
+            answer: Callable[[Any], None] = request.answer
+            answer(None if one is None else one.outcome)
 
-    def _commit(self, group: list[WriteRequest]) -> list[_Written | None]:
+    def _commit(self, group: _Group) -> list[_Written | None]:
         try:
+            if isinstance(group, TrustedRequest):
+                return [self._commit_trusted(group)]
             return list(self._commit_together(group))
         except StoreError:
             raise
         except Exception as error:
             # Something in one of the batches that no check foresaw: it must not cost the others theirs.
             log.exception("writer.batch_failed", error=repr(error))
-            return [self._commit_alone(request) for request in group] if len(group) > 1 else [None]
-
-    def _commit_alone(self, request: WriteRequest) -> _Written | None:
-        return self._commit([request])[0]
+            alone = isinstance(group, TrustedRequest) or len(group) == 1
+            return [None] if alone else [self._commit([request])[0] for request in group]  # type: ignore[union-attr]
 
     def _commit_together(self, group: list[WriteRequest]) -> list[_Written]:
         with self._store.transaction() as tx:
-            outcomes = apply_batches(tx, [request.operations for request in group], wall_ms())
+            outcomes = self._pipeline.apply_batches(tx, [request.operations for request in group], wall_ms())
             # Inside the transaction: what can't be sent must not be stored either.
             return [
-                _Written(outcome, [self._encode(entry, request.origin) for entry in outcome.applied])
+                _Written(outcome, self._encoded(outcome.applied, request.origin))
                 for request, outcome in zip(group, outcomes, strict=True)
             ]
+
+    def _commit_trusted(self, request: TrustedRequest) -> _Written:
+        outcome = commit_trusted(self._store, self._pipeline, request.write, wall_ms())
+        return _Written(outcome, self._encoded(outcome.applied, 0))
+
+    def _encoded(self, entries: Sequence[LogEntry], origin: int) -> list[DeliveryEntry]:
+        """What the server brings about itself comes from no session: also the one that caused it has to hear of it."""
+        own = self._pipeline.author.node_id
+        return [self._encode(entry, 0 if entry.operation.node_id == own else origin) for entry in entries]
 
     async def _probe(self) -> None:
         try:

@@ -20,11 +20,12 @@ class Execute(Protocol):
         ...
 
 
-def adopt(execute: Execute, database: str) -> str:
+def adopt(execute: Execute, database: str, node_id: str | None = None) -> str:
     """Create what is missing of tables, columns, indexes and delivery sequences; return the server's node id.
 
     Runs inside a transaction of the caller, for SQLite. Changes nothing the second time. `database` is its name in
-    messages. Raises StoreError for tables of a newer version and StoreCorrupt for tables that are no log.
+    messages, `node_id` the id for a database that has none yet; without it one is made up. Raises StoreError for tables
+    of a newer version and StoreCorrupt for tables that are no log.
     """
     for table in tables.TABLES:
         _complete(execute, table, database)
@@ -33,10 +34,10 @@ def adopt(execute: Execute, database: str) -> str:
         execute(tables.NUMBER_OLD_ROWS)
     execute(
         "INSERT INTO kora_meta (key, value) VALUES ('format', ?), ('node_id', ?) ON CONFLICT (key) DO NOTHING",
-        (tables.FORMAT_VERSION, uuid7(time.time() * 1000, os.urandom(16))),
+        (tables.FORMAT_VERSION, node_id or uuid7(time.time() * 1000, os.urandom(16))),
     )
-    ((node_id,),) = execute("SELECT value FROM kora_meta WHERE key = 'node_id'")
-    return str(node_id)
+    ((known,),) = execute("SELECT value FROM kora_meta WHERE key = 'node_id'")
+    return str(known)
 
 
 def _complete(execute: Execute, table: tables.Table, database: str) -> None:

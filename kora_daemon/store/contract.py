@@ -2,27 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from kora_daemon.materialization.columns import Dialect
+from kora_daemon.materialization.conditions import Condition
+from kora_daemon.materialization.fold import RecordState
+from kora_daemon.materialization.shape import Refill, RefillSource, Shape
+from kora_daemon.materialization.upgrade import Upgrade
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.operation import Operation
+from kora_daemon.model.record import Record, RecordKey, RecordQuery
+from kora_daemon.model.schema import Schema
 
 
 class WriteTransaction(Protocol):
-    """One atomic write. Nothing of it is seen by a reader before the commit, all of it after."""
+    """One atomic write. Nothing of it is seen by a reader before the commit, all of it after.
+
+    What it is asked is answered as the transaction has left things so far.
+    """
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose columns the records are compared in."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The collections that have a table, and what their rows are made of. Empty before the first `set_shapes`."""
+        ...
 
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Which of these operation ids are in the log already."""
         ...
 
-    def append(self, operations: Sequence[Operation], received_at_ms: int) -> list[int]:
+    def sequence_number_of(self, node_id: str) -> int:
+        """The largest sequence number seen from a node, 0 for none."""
+        ...
+
+    def append(
+        self, operations: Sequence[Operation], received_at_ms: int, stamps: Sequence[str | None] | None = None
+    ) -> list[int]:
         """Append operations whose ids are new and pairwise different; return their delivery sequences.
 
-        The sequences are born here: positive, ascending, without gaps, above every sequence that a reader may have
-        seen (wire.md section 5). Raises each author's entry of the version vector to its largest sequence number.
-        `received_at_ms` is the server's clock, ms since the epoch.
+        The sequences are born here: positive, ascending, above every sequence that a reader may have seen (wire.md
+        section 5). Raises each author's entry of the version vector to its largest sequence number. `received_at_ms`
+        is the server's clock, ms since the epoch; there is a stamp for each operation, or none at all.
+        """
+        ...
+
+    # Records. Whoever appends operations of collections that have a table also saves what they make of their records.
+
+    def stale_records(self) -> list[RecordKey]:
+        """Records with operations that were appended by somebody who did not save their states: another server."""
+        ...
+
+    def states(self, keys: Iterable[RecordKey]) -> dict[RecordKey, RecordState]:
+        """The states of these records; one without operations is left out."""
+        ...
+
+    def history(self, key: RecordKey) -> Iterator[Operation]:
+        """The operations of a record in clock order, those with equal timestamps in delivery order."""
+        ...
+
+    def save(self, states: Mapping[RecordKey, RecordState]) -> None:
+        """Save states and write the rows that show them. Now no record is stale any more."""
+        ...
+
+    def live_ids(self, collection: str, where: Sequence[Condition], limit: int | None = None) -> list[str]:
+        """The ids of at most `limit` live records that meet all conditions, ascending by code point."""
+        ...
+
+    # Making rows again
+
+    def set_shapes(self, shapes: Mapping[str, Shape], refills: Mapping[str, Refill]) -> None:
+        """Remember what the rows of these collections, and no others, are made of, and which are still to be made."""
+        ...
+
+    def refills(self) -> dict[str, Refill]:
+        """The collections with rows that are still to be made."""
+        ...
+
+    def record_ids(self, collection: str, after: str | None, limit: int, source: RefillSource) -> list[str]:
+        """At most `limit` ids of records above `after`, ascending, that the log or the states know."""
+        ...
+
+    def replace_records(
+        self, collection: str, after: str | None, upto: str | None, states: Mapping[RecordKey, RecordState]
+    ) -> None:
+        """Make these the only records with an id above `after`, and up to `upto` unless that is None."""
+        ...
+
+    def restamp(self, key: RecordKey, stamp: str, *, only_missing: bool) -> None:
+        """Give a stamp to the stored operations of a record: to all of them, or to those without."""
+        ...
+
+    def set_refill(self, collection: str, refill: Refill | None) -> None:
+        """Remember how far the rows of a collection are made again; None: all of them are."""
+        ...
+
+    def replace_log(self, vector: Mapping[str, int]) -> None:
+        """Empty the log, and all records with it; the version vector becomes `vector`.
+
+        The next `append` begins at delivery sequence 1; the first one of a later transaction goes on above every
+        sequence that the old log or the new one has had.
         """
         ...
 
@@ -71,6 +155,10 @@ class Store(Protocol):
         """How many operations the log holds."""
         ...
 
+    def known_ids(self, ids: Iterable[str]) -> set[str]:
+        """Which of these operation ids are in the log."""
+        ...
+
     def version_vector(self, nodes: Iterable[str] | None = None) -> dict[str, int]:
         """Node id -> largest sequence number seen, of these nodes or of all; unknown nodes are left out."""
         ...
@@ -99,4 +187,68 @@ class Store(Protocol):
 
     def operation_range(self, node_id: str, first: int, last: int) -> list[Operation]:
         """Operations of one author with sequence numbers from `first` to `last`, both included, ascending."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[LogSnapshot]:
+        """The log at one moment, whatever is written meanwhile. Not to be held for longer than it takes to read it."""
+        ...
+
+    # Records (store.md section 4)
+
+    def plan_upgrade(self, schema: Schema) -> Upgrade:
+        """What brings the tables to a schema. Raises StoreError when a table in the database is in the way."""
+        ...
+
+    def upgrade(self, schema: Schema, *, allow_destructive: bool = False) -> Upgrade:
+        """Do that, as one write; what was done. Rows may have to be made again afterwards: `Upgrade.refills`.
+
+        Takes no time in proportion to the data unless the steps say so. Raises `MigrationNeeded`, with nothing done,
+        when a step is destructive and that is not allowed.
+        """
+        ...
+
+    def use_schema(self, schema: Schema) -> None:
+        """Read records by this schema from now on. Raises `MigrationNeeded` unless the tables are those of the schema.
+
+        Rows that are still to be made again are no reason to refuse: they are shown as they are.
+        """
+        ...
+
+    def refills(self) -> dict[str, Refill]:
+        """The collections with rows that are still to be made again."""
+        ...
+
+    def count_history(self, collection: str, after: str | None = None) -> int:
+        """How many operations the records of a collection have, of those with an id above `after`."""
+        ...
+
+    def query_collection(self, collection: str, query: RecordQuery | None = None) -> list[Record]:
+        """The records that a query finds. Raises `QueryError`."""
+        ...
+
+    def find_record(self, collection: str, record_id: str) -> Record | None:
+        """A live record, None where there is none. Raises `QueryError`."""
+        ...
+
+    def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
+        """How many live records have these values. Raises `QueryError`."""
+        ...
+
+    def materialize_collection(self, collection: str) -> list[Record]:
+        """The records of a collection, also without a schema: then those that a plain replay of the log makes.
+
+        Such a replay knows no fields, so records are as they were written, without times and atomic composition.
+        """
+        ...
+
+
+class LogSnapshot(Protocol):
+    """The log at one moment."""
+
+    def version_vector(self) -> dict[str, int]:
+        """Node id -> largest sequence number seen."""
+        ...
+
+    def operations(self) -> Iterator[Operation]:
+        """All operations in delivery order; may be asked for more than once."""
         ...

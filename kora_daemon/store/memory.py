@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import os
 import time
-from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
 
-from msgspec import UnsetType
-from msgspec.structs import replace
-
-from kora_daemon.errors import StoreError, StoreUnavailable
+from kora_daemon.errors import MigrationNeeded, StoreUnavailable
+from kora_daemon.materialization.columns import Dialect
+from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
+from kora_daemon.materialization.replay import replayed_records
+from kora_daemon.materialization.shape import Refill
+from kora_daemon.materialization.upgrade import Upgrade, plan_schema
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.identity import uuid7
 from kora_daemon.model.operation import Operation
+from kora_daemon.model.record import Record, RecordQuery
+from kora_daemon.model.schema import Schema
+from kora_daemon.store.memory_log import MemoryLog
+from kora_daemon.store.memory_records import MemoryRecords
+from kora_daemon.store.memory_transaction import MemoryTransaction
 from kora_daemon.store.page import take_bytes
 
 
 class MemoryStore:
-    """A `Store` without a medium. `close` forgets everything, a later `open` begins an empty log with a new node id."""
+    """A `Store` without a medium. `close` forgets everything, a later `open` begins an empty log.
 
-    def __init__(self) -> None:
+    Its own node id is `node_id`, or one that is made up at each beginning.
+    """
+
+    def __init__(self, *, node_id: str | None = None) -> None:
         self._lock = Lock()
         self._is_open = False
+        self._wanted_node_id = node_id
+        self._schema: Schema | None = None
         self._forget()
 
     def _forget(self) -> None:
-        self._node_id = uuid7(time.time() * 1000, os.urandom(16))
-        # Delivery sequences have no gaps here: entry n stands at n - 1.
-        self._entries: list[LogEntry] = []
-        self._ids: set[str] = set()
-        self._authors: dict[str, list[tuple[int, int]]] = {}
-        """Node id -> (sequence number, delivery sequence) of its operations, ascending."""
+        self._node_id = self._wanted_node_id or uuid7(time.time() * 1000, os.urandom(16))
+        self._log = MemoryLog()
+        self._records = MemoryRecords()
 
     @property
     def node_id(self) -> str:
@@ -54,17 +62,18 @@ class MemoryStore:
     def transaction(self) -> Iterator[MemoryTransaction]:
         """A write transaction. Nothing of it is kept when the block raises."""
         with self._reading():
-            transaction = MemoryTransaction(self._ids, len(self._entries))
+            transaction = MemoryTransaction(self._log, self._records)
         yield transaction
         with self._reading():
-            self._publish(transaction.staged)
+            self._publish(transaction)
 
-    def _publish(self, staged: Sequence[LogEntry]) -> None:
-        for entry in staged:
-            operation = entry.operation
-            self._ids.add(operation.id)
-            insort(self._authors.setdefault(operation.node_id, []), (operation.sequence_number, entry.sequence))
-        self._entries.extend(staged)
+    def _publish(self, transaction: MemoryTransaction) -> None:
+        self._log, self._records = transaction.log, transaction.records
+        self._log.extend(transaction.staged)
+        self._records.save(transaction.staged_states)
+        self._records.materialized = transaction.materialized
+        for change in transaction.late:
+            change()
 
     def probe(self) -> None:
         """Raise `StoreUnavailable` when the store is closed."""
@@ -77,101 +86,151 @@ class MemoryStore:
 
     def frontier(self) -> int:
         """The largest delivery sequence in the log, 0 for an empty one."""
-        with self._reading():
-            return len(self._entries)
+        with self._reading() as log:
+            return log.frontier
 
     def count_operations(self) -> int:
         """How many operations the log holds."""
-        return self.frontier()
+        with self._reading() as log:
+            return len(log.entries)
+
+    def known_ids(self, ids: Iterable[str]) -> set[str]:
+        """Which of these operation ids are in the log."""
+        with self._reading() as log:
+            return {one for one in ids if one in log.ids}
 
     def version_vector(self, nodes: Iterable[str] | None = None) -> dict[str, int]:
         """Node id -> largest sequence number seen, of these nodes or of all; unknown nodes are left out."""
-        with self._reading():
-            wanted = self._authors if nodes is None else [node for node in nodes if node in self._authors]
-            vector = {node: self._authors[node][-1][0] for node in wanted}
-        return {node: number for node, number in vector.items() if number}
+        with self._reading() as log:
+            wanted = log.vector if nodes is None else [node for node in nodes if node in log.vector]
+            return {node: log.vector[node] for node in wanted if log.vector[node]}
 
     def authors_after(self, sequence: int) -> set[str]:
         """Node ids of the entries with a delivery sequence above `sequence`."""
-        with self._reading():
-            entries = self._entries[max(sequence, 0) :]
+        with self._reading() as log:
+            entries = log.after(sequence)
         return {entry.operation.node_id for entry in entries}
 
     def entries_after(self, sequence: int, limit: int, max_bytes: int | None = None) -> list[LogEntry]:
         """At most `limit` entries above `sequence`, ascending; `max_bytes` as in the contract."""
-        start = max(sequence, 0)
-        with self._reading():
-            entries = self._entries[start : start + max(limit, 0)]
+        with self._reading() as log:
+            entries = log.after(sequence, limit)
         return take_bytes(entries, max_bytes)
 
     def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:
         """The entries with these delivery sequences, in the order given; unknown ones are left out."""
-        with self._reading():
-            return [self._entries[n - 1] for n in sequences if 0 < n <= len(self._entries)]
+        with self._reading() as log:
+            return log.at(sequences)
 
     def causal_keys_above(self, vector: Mapping[str, int]) -> list[CausalKey]:
         """Keys of all entries above `vector`, in delivery order."""
-        found: list[int] = []
-        with self._reading():
-            entries = self._entries
-            for node_id, numbers in self._authors.items():
-                first_new = bisect_left(numbers, (vector.get(node_id, -1) + 1,))
-                found.extend(sequence for _, sequence in numbers[first_new:])
-        return [_causal_key(entries[sequence - 1]) for sequence in sorted(found)]
+        with self._reading() as log:
+            return log.causal_keys_above(vector)
 
     def operation_range(self, node_id: str, first: int, last: int) -> list[Operation]:
         """Operations of one author with sequence numbers from `first` to `last`, both included, ascending."""
-        with self._reading():
-            numbers = self._authors.get(node_id, [])
-            found = numbers[bisect_left(numbers, (first,)) : bisect_left(numbers, (last + 1,))]
-            entries = self._entries
-        return [entries[sequence - 1].operation for _, sequence in found]
+        with self._reading() as log:
+            return log.of_author(node_id, first, last)
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def snapshot(self) -> Iterator[MemorySnapshot]:
+        """The log at one moment."""
+        with self._reading() as log:
+            snapshot = MemorySnapshot(dict(log.vector), list(log.entries))
+        yield snapshot
+
+    # Records
+
+    def plan_upgrade(self, schema: Schema) -> Upgrade:
+        """What brings the records to a schema; there are no tables, hence no steps that matter."""
+        with self._reading():
+            return self._plan(schema)
+
+    def _plan(self, schema: Schema) -> Upgrade:
+        upgrade = plan_schema(schema, {}, (self._records.shapes, self._records.refills), Dialect.SQLITE)
+        known = self._records.shapes
+        refills = {
+            name: refill
+            for name, refill in upgrade.refills.items()
+            # Rows are made when they are looked at: what has its states needs no refill.
+            if name not in known or refill.source == "log" or refill.added
+        }
+        return upgrade._replace(steps=[], refills=refills)
+
+    def upgrade(self, schema: Schema, *, allow_destructive: bool = False) -> Upgrade:
+        """Do that, as one write; nothing here is destructive."""
+        upgrade = self.plan_upgrade(schema)
+        if upgrade.is_needed:
+            with self.transaction() as transaction:
+                transaction.set_shapes(upgrade.shapes, upgrade.refills)
+        self._schema = schema
+        return upgrade
+
+    def use_schema(self, schema: Schema) -> None:
+        """Read records by this schema from now on; see the contract."""
+        upgrade = self.plan_upgrade(schema)
+        if upgrade.shapes != upgrade.current[0]:
+            raise MigrationNeeded("The records in memory are not those of the schema; upgrade them first")
+        self._schema = schema
+
+    def refills(self) -> dict[str, Refill]:
+        """The collections with rows that are still to be made again."""
+        with self._reading():
+            return dict(self._records.refills)
+
+    def count_history(self, collection: str, after: str | None = None) -> int:
+        """How many operations the records of a collection have, of those with an id above `after`."""
+        with self._reading() as log:
+            return log.count_history(collection, after)
+
+    def query_collection(self, collection: str, query: RecordQuery | None = None) -> list[Record]:
+        """The records that a query finds. Raises `QueryError`."""
+        known = checked_collection(self._schema, collection)
+        asked = checked_query(known, query or RecordQuery())
+        where = conditions(known, asked.where, Dialect.SQLITE)
+        with self._reading():
+            return self._records.select(known, asked, where)
+
+    def find_record(self, collection: str, record_id: str) -> Record | None:
+        """A live record, None where there is none. Raises `QueryError`."""
+        return next(iter(self.query_collection(collection, RecordQuery({"id": record_id}))), None)
+
+    def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
+        """How many live records have these values. Raises `QueryError`."""
+        known = checked_collection(self._schema, collection)
+        asked = conditions(known, where or {}, Dialect.SQLITE)
+        with self._reading():
+            return self._records.count(known, asked)
+
+    def materialize_collection(self, collection: str) -> list[Record]:
+        """The records of a collection, also without a schema; see the contract."""
+        if self._schema is not None and collection in self._schema.collections:
+            return self.query_collection(collection)
+        with self._reading() as log:
+            entries = log.after(0)
+        operations = [entry.operation for entry in entries if entry.operation.collection == collection]
+        operations.sort(key=lambda one: (one.timestamp.wall_time, one.timestamp.logical, one.sequence_number))
+        return replayed_records(operations)
+
+    @contextmanager
+    def _reading(self) -> Iterator[MemoryLog]:
         with self._lock:
             if not self._is_open:
                 raise StoreUnavailable("The memory store is closed; open it first")
-            yield
+            yield self._log
 
 
-class MemoryTransaction:
-    """One atomic write to a `MemoryStore`: a list that becomes part of the log at the end."""
+class MemorySnapshot:
+    """The log at one moment."""
 
-    def __init__(self, ids: set[str], frontier: int) -> None:
-        self._ids = ids
-        self._frontier = frontier
-        self._staged_ids: set[str] = set()
-        self.staged: list[LogEntry] = []
+    def __init__(self, vector: dict[str, int], entries: list[LogEntry]) -> None:
+        self._vector = vector
+        self._entries = entries
 
-    def known_ids(self, ids: Iterable[str]) -> set[str]:
-        """Which of these operation ids are in the log already."""
-        return {one for one in ids if one in self._ids or one in self._staged_ids}
+    def version_vector(self) -> dict[str, int]:
+        """Node id -> largest sequence number seen."""
+        return {node: number for node, number in self._vector.items() if number}
 
-    def append(self, operations: Sequence[Operation], received_at_ms: int) -> list[int]:
-        """Append operations with new ids; return their delivery sequences. Raises StoreError for a known id."""
-        appended: list[int] = []
-        for operation in operations:
-            if self.known_ids([operation.id]):
-                raise StoreError(f"The operation {operation.id} is in the log already")
-            self._staged_ids.add(operation.id)
-            sequence = self._frontier + len(self.staged) + 1
-            self.staged.append(LogEntry(sequence, _detached(operation)))
-            appended.append(sequence)
-        return appended
-
-
-def _detached(operation: Operation) -> Operation:
-    """A copy that does not keep the frame alive from which the operation was decoded."""
-    atomic_ops = operation.atomic_ops
-    return replace(
-        operation,
-        data=operation.data.copy(),
-        previous_data=operation.previous_data.copy(),
-        atomic_ops=atomic_ops if isinstance(atomic_ops, UnsetType) else atomic_ops.copy(),
-    )
-
-
-def _causal_key(entry: LogEntry) -> CausalKey:
-    operation = entry.operation
-    return CausalKey(entry.sequence, operation.id, operation.causal_deps, operation.timestamp.order_key)
+    def operations(self) -> Iterator[Operation]:
+        """All operations in delivery order."""
+        return (entry.operation for entry in self._entries)

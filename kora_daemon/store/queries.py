@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kora_daemon.materialization.shape import RefillSource
 from kora_daemon.store.tables import ENTRY_COLUMNS, JSON_COLUMNS, KEY_COLUMNS
 
 
@@ -41,3 +42,47 @@ COUNT_PROBE = """
     ON CONFLICT (key) DO UPDATE SET value = CAST(kora_meta.value AS INTEGER) + 1
 """
 """SQLite writes nothing when nothing changes; a count always does."""
+POSITION = """
+    SELECT
+        (SELECT coalesce(max(delivery_seq), 0) FROM operations),
+        coalesce((SELECT CAST(value AS INTEGER) FROM kora_meta WHERE key = 'floor'), 0),
+        coalesce((SELECT CAST(value AS INTEGER) FROM kora_meta WHERE key = 'materialized'), 0),
+        coalesce((SELECT CAST(value AS INTEGER) FROM kora_meta WHERE key = 'shapes'), 0)
+"""
+"""Frontier, floor, up to where records are saved, generation of the shapes."""
+SEQUENCE_NUMBER = "SELECT max_sequence_number FROM sync_state WHERE node_id = ?"
+STALE_RECORDS = """
+    SELECT DISTINCT +collection, +record_id FROM operations
+    WHERE delivery_seq > ? AND +collection IN (SELECT value FROM json_each(?))
+"""
+"""The pluses as in `AUTHORS_AFTER`."""
+STATES = """
+    SELECT collection, record_id, state FROM json_each(?) AS wanted CROSS JOIN kora_records
+    ON collection = wanted.value ->> 0 AND record_id = wanted.value ->> 1
+"""
+"""Takes a list of [collection, record id]."""
+HISTORY = _select(
+    _ENTRY,
+    """operations WHERE collection = ? AND record_id = ?
+    ORDER BY wall_time, logical, timestamp_node_id, delivery_seq""",
+)
+RECORD_IDS: dict[RefillSource, str] = {
+    "log": """
+        SELECT DISTINCT record_id FROM operations WHERE collection = ? AND record_id > ? ORDER BY record_id LIMIT ?
+    """,
+    "states": "SELECT record_id FROM kora_records WHERE collection = ? AND record_id > ? ORDER BY record_id LIMIT ?",
+}
+COUNT_HISTORY = "SELECT count(*) FROM operations WHERE collection = ? AND record_id > ?"
+LISTED = "SELECT value FROM json_each(?)"
+FORGET_RECORDS = """
+    DELETE FROM kora_records WHERE collection = ? AND {bounds} AND record_id NOT IN (SELECT value FROM json_each(?))
+"""
+FORGET_SHAPE = "DELETE FROM kora_collections WHERE name = ?"
+FORGET_STATES = "DELETE FROM kora_records WHERE collection = ?"
+EMPTY = "DELETE FROM {table}"
+REPLAY = _select(_ENTRY, "operations WHERE collection = ? ORDER BY wall_time, logical, sequence_number, delivery_seq")
+ALL_ENTRIES = _select(_ENTRY, "operations ORDER BY delivery_seq")
+TABLES = "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"
+COLUMNS_OF = "SELECT name, type FROM pragma_table_info(?)"
+INDEXES_OF = "SELECT name FROM pragma_index_list(?) WHERE origin = 'c' ORDER BY name"
+INDEX_COLUMNS = "SELECT name FROM pragma_index_info(?)"

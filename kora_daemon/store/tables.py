@@ -40,16 +40,20 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table with its indexes: index name -> columns."""
+    """A table with its indexes: index name -> columns. A `primary_key` of several columns is declared here."""
 
     name: str
     columns: Sequence[Column]
     indexes: Mapping[str, Sequence[str]] = {}
+    primary_key: Sequence[str] = ()
 
     @property
     def creation(self) -> str:
         """The statement that makes the table where it is missing."""
-        return f"CREATE TABLE IF NOT EXISTS {self.name} ({', '.join(c.declaration for c in self.columns)})"
+        declared = [column.declaration for column in self.columns]
+        if self.primary_key:
+            declared.append(f"PRIMARY KEY ({', '.join(self.primary_key)})")
+        return f"CREATE TABLE IF NOT EXISTS {self.name} ({', '.join(declared)})"
 
     @property
     def index_creations(self) -> list[str]:
@@ -98,6 +102,8 @@ OPERATIONS = Table(
         # Ours: the reference's tables lose these two.
         Column("transaction_id", "TEXT"),
         Column("mutation_name", "TEXT"),
+        # Ours: the record when the operation was stored, see `materialization.stamp`.
+        Column("record_stamp", "TEXT"),
     ),
     {
         "idx_node_seq": ("node_id", "sequence_number"),
@@ -116,9 +122,29 @@ SYNC_STATE = Table(
     ),
 )
 META = Table("kora_meta", (Column("key", "TEXT", "PRIMARY KEY"), Column("value", "TEXT")))
-"""What only this server keeps: `format`, `node_id`, and `probe`, a number that each probe raises."""
+"""What only this server keeps.
 
-TABLES = (OPERATIONS, SYNC_STATE, META)
+`format`, `node_id`; `probe`, a number that each probe raises; `materialized`, the delivery sequence up to which the
+states of all records with a table are saved; `floor`, a delivery sequence below which none is given again; `shapes`, a
+number that changes with the shapes and refills.
+"""
+RECORDS = Table(
+    "kora_records",
+    (
+        Column("collection", "TEXT", "NOT NULL"),
+        Column("record_id", "TEXT", "NOT NULL"),
+        Column("state", "TEXT", "NOT NULL"),
+    ),
+    primary_key=("collection", "record_id"),
+)
+"""The states of all records that have a table, as `materialization.fold.state_text` writes them."""
+COLLECTIONS = Table(
+    "kora_collections",
+    (Column("name", "TEXT", "PRIMARY KEY"), Column("shape", "TEXT", "NOT NULL"), Column("refill", "TEXT")),
+)
+"""The collections that have a table: `materialization.shape.Shape` and, unless all rows are made, `Refill`, as JSON."""
+
+TABLES = (OPERATIONS, SYNC_STATE, META, RECORDS, COLLECTIONS)
 
 INSERT_OPERATION = OPERATIONS.insertion
 """Takes what `operation_row` makes."""
@@ -156,6 +182,7 @@ ENTRY_COLUMNS = (
     *JSON_COLUMNS,
     "transaction_id",
     "mutation_name",
+    "record_stamp",
 )
 """What `entry_of` takes, in this order; the JSON columns as text or as its bytes."""
 KEY_COLUMNS = ("delivery_seq", "id", "causal_deps", "wall_time", "logical", "timestamp_node_id")
@@ -164,7 +191,7 @@ KEY_COLUMNS = ("delivery_seq", "id", "causal_deps", "wall_time", "logical", "tim
 _decode_texts = msgspec.json.Decoder(list[str]).decode
 
 
-def operation_row(operation: Operation, received_at_ms: int, sequence: int) -> Row:
+def operation_row(operation: Operation, received_at_ms: int, sequence: int, stamp: str | None = None) -> Row:
     """The log row of an operation, in the order of the columns of `OPERATIONS`."""
     timestamp = operation.timestamp
     causes = operation.causal_deps
@@ -187,6 +214,7 @@ def operation_row(operation: Operation, received_at_ms: int, sequence: int) -> R
         sequence,
         None if isinstance(operation.transaction_id, UnsetType) else operation.transaction_id,
         None if isinstance(operation.mutation_name, UnsetType) else operation.mutation_name,
+        stamp,
     )
 
 
@@ -219,6 +247,7 @@ def entry_of(row: Row) -> LogEntry:
         atomic_ops,
         transaction_id,
         mutation_name,
+        stamp,
     ) = row
     return LogEntry(
         sequence,
@@ -238,6 +267,7 @@ def entry_of(row: Row) -> LogEntry:
             UNSET if transaction_id is None else transaction_id,
             UNSET if mutation_name is None else mutation_name,
         ),
+        stamp,
     )
 
 

@@ -1,8 +1,8 @@
-"""Every recording of the stock client that needs no schema, auth, protobuf, HTTP polling or blob store, played against
-a server on a real socket, and what the server says compared with what the reference server said.
+"""Every recording of the stock client that needs no auth, protobuf, HTTP polling or blob store, played against a server
+on a real socket, and what the server says compared with what the reference server said.
 
-Where this server has to differ, `DIFFERENCES` says why; nothing else may. `json-refusal-reconnects` is not among them:
-its refusal comes from a unique constraint, hence from a schema.
+The recorded server had a schema; that makes no difference but where constraints are at work, so the others are played
+without one, too. Where this server has to differ, `DIFFERENCES` says why; nothing else may.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from kora_daemon.apply.pipeline import ApplyRules
+from kora_daemon.model.schema import Schema
 from kora_daemon.protocol.uploads import UploadLimits
+from kora_daemon.schema_file import load_schema
 from kora_daemon.server.sync_server import ServerOptions
+from kora_daemon.server.validation import IGNORE, Ignore, Reject, ValidationContext
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.sqlite import SqliteStore
@@ -29,11 +34,25 @@ from tests.support.recording import Recording, Replay, Script, Text, comparable,
 WIRE = Path(__file__).parent / "data" / "wire"
 SYNC_PATH = "/kora-sync"
 
+SCHEMA = load_schema(WIRE / "schema.json")
+
+
+def recorded_validator(operation: dict[str, Any], _context: ValidationContext) -> Reject | Ignore | None:
+    """What the recorded server had been given as its validator."""
+    verdicts: dict[str, Reject | Ignore] = {
+        "reject-me": Reject("POLICY", "title is not allowed"),
+        "retry-me": Reject("RATE_LIMIT", "later", retriable=True),
+        "ignore-me": IGNORE,
+    }
+    return verdicts.get(operation["data"]["title"])
+
+
 OPTIONS = {
     "garbage": ServerOptions(),
     "json-awareness": ServerOptions(),
     "json-blob-relay": ServerOptions(),
     "json-client-scope": ServerOptions(),
+    "json-constraints": ServerOptions(),
     "json-duplicate-handshake": ServerOptions(),
     "json-encrypted": ServerOptions(),
     "json-error-limits": ServerOptions(uploads=UploadLimits(max_operation_bytes=4096, max_operations_per_minute=20)),
@@ -44,6 +63,8 @@ OPTIONS = {
     "json-legacy-version-vector": ServerOptions(batch_size=3),
     "json-live-relay": ServerOptions(),
     "json-max-connections": ServerOptions(max_connections=1),
+    "json-operation-rejected": ServerOptions(validator=recorded_validator),
+    "json-refusal-reconnects": ServerOptions(),
     "json-resume-watermark": ServerOptions(),
     "json-schema-mismatch": ServerOptions(),
     "json-strict-handshake": ServerOptions(),
@@ -55,6 +76,7 @@ OPTIONS = {
 }
 """Name of each recording, and how the recorded server was set up."""
 
+NEEDS_SCHEMA = {"json-constraints", "json-refusal-reconnects"}
 EVERYWHERE = frozenset(OPTIONS)
 
 
@@ -91,6 +113,21 @@ def operation_rejected(script: Script) -> None:
                 "recordId": operation["recordId"],
                 "message": Text(".+"),
             }
+
+
+@difference("wire.md 7", "nor does a violated constraint", "json-constraints", "json-refusal-reconnects")
+def constraint_rejected(script: Script) -> None:
+    for one in script.of_type("error"):
+        before = (line for line in script.recording.lines if line.seq < one.seq and line.connection == one.connection)
+        batches = [line.text for line in before if line.by_client and '"operation-batch"' in line.text]
+        refused = json.loads(batches[-1])["operations"][-1]
+        one.message |= {
+            "type": "operation-rejected",
+            "operationId": refused["id"],
+            "collection": refused["collection"],
+            "recordId": refused["recordId"],
+            "message": Text(".+"),
+        }
 
 
 @difference("wire.md 2", "the wording of messages to people is each server's own")
@@ -165,8 +202,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "kora.db")
 
 
-@pytest.mark.parametrize("name", OPTIONS)
-async def test_the_server_says_what_was_recorded(name: str, store: Store) -> None:
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [(name, SCHEMA) for name in OPTIONS] + [(name, None) for name in OPTIONS if name not in NEEDS_SCHEMA],
+)
+async def test_the_server_says_what_was_recorded(name: str, schema: Schema | None, store: Store) -> None:
     now_ms = wall_ms()
     recording = load_recording(WIRE / f"{name}.jsonl", now_ms)
     seed(store, log_before(recording))
@@ -174,7 +214,8 @@ async def test_the_server_says_what_was_recorded(name: str, store: Store) -> Non
     for entry in DIFFERENCES:
         if name in entry.recordings:
             entry.rewrite(script)
-    async with running_server(store, options=OPTIONS[name], path=SYNC_PATH) as host:
+    options = replace(OPTIONS[name], apply=ApplyRules(schema))
+    async with running_server(store, options=options, path=SYNC_PATH) as host:
         replay = Replay(script, host.url)
         await replay.run()
     assert comparable(replay.heard) == comparable(script.heard)

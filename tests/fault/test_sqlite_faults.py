@@ -88,7 +88,7 @@ def _assert_whole(path: Path, reported: int) -> None:
 
 def test_a_full_disk_refuses_a_write_whole_and_takes_it_when_there_is_room(store: SqliteStore, path: Path) -> None:
     append(store, operation(1))
-    connection = store._writer
+    connection = store._connections.writer
     assert connection is not None
     connection.pragma("max_page_count", connection.pragma("page_count") + 5)
     with pytest.raises(StoreUnavailable, match=r"kora\.db: the disk is full; make room") as refusal:

@@ -304,11 +304,9 @@ def test_a_path_of_the_daemons_own_or_none_at_all_is_refused(tmp_path: Path, pat
 @pytest.mark.parametrize(
     ("toml", "path"),
     [
-        ('schema = "kora.toml"', "schema"),
         ('store = { kind = "postgres", url = "postgresql://h/db" }', "store.kind"),
         ('static = { directory = "." }', "static"),
         ('routes = [{ path = "/api", python = "app:handle" }]', "routes"),
-        ('validate = { python = "app:judge" }', "validate"),
         ('awareness = { group_by = ["orgId"] }', "awareness.group_by"),
         ('blobs = { kind = "directory" }', "blobs.kind"),
         ('auth = { kind = "token", source = "python", python = "app:auth" }', "auth.source"),
@@ -321,6 +319,23 @@ def test_a_feature_to_come_is_well_formed_and_says_that_it_is_not_there(tmp_path
     (problem,) = problems(tmp_path, toml, allow_pending=False)
     assert problem.startswith(f"{path} (kora.toml): ")
     assert "not there yet" in problem
+
+
+def test_a_feature_that_has_arrived_is_there(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        """
+        schema = "kora.toml"
+        [records]
+        cascade_levels = 3
+        [validate]
+        python = "app:judge"
+        """,
+    )
+    assert settings.schema == tmp_path / "kora.toml"
+    assert settings.records.cascade_levels == 3
+    assert settings.validate is not None
+    assert (settings.validate.python, settings.validate.timeout) == ("app:judge", 5.0)
 
 
 def test_settings_can_be_written_in_python() -> None:

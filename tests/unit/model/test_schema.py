@@ -1,4 +1,4 @@
-"""The schema types: what a field admits, what fingerprints tell, how relations are found."""
+"""The schema types: what a field admits, what tables and rows depend on, how relations are found."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 import pytest
 
+from kora_daemon.materialization.shape import encode_shape, planned_refill, shape_of
 from kora_daemon.model.schema import (
     KINDS,
     RESERVED_TABLES,
@@ -84,9 +85,11 @@ def test_an_enum_says_what_it_expects_and_admits_nothing_else() -> None:
     ],
     ids=["a field less", "a field more", "another kind", "another name"],
 )
-def test_both_fingerprints_change_with_the_fields_and_their_kinds(changed: Collection) -> None:
+def test_table_and_rows_change_with_the_fields_and_their_kinds(changed: Collection) -> None:
     assert changed.fingerprint != collection().fingerprint
-    assert changed.rows_fingerprint != collection().rows_fingerprint
+    assert changed.kinds != collection().kinds
+    assert rows_are_made_again(collection(), changed)
+    assert rows_are_made_again(changed, collection())
 
 
 @pytest.mark.parametrize(
@@ -100,10 +103,11 @@ def test_both_fingerprints_change_with_the_fields_and_their_kinds(changed: Colle
 )
 def test_a_default_or_an_index_changes_the_table_and_leaves_the_rows_alone(changed: Collection) -> None:
     assert changed.fingerprint != collection().fingerprint
-    assert changed.rows_fingerprint == collection().rows_fingerprint
+    assert changed.kinds == collection().kinds
+    assert not rows_are_made_again(collection(), changed)
 
 
-def test_what_leaves_no_trace_in_the_table_leaves_the_fingerprints_alone() -> None:
+def test_what_leaves_no_trace_in_the_table_leaves_table_and_rows_alone() -> None:
     status = Field(name="status", kind="enum", enum_values=("a",))
     plain = collection(TITLE, status, indexes=("title", "status"))
     other = collection(
@@ -111,15 +115,32 @@ def test_what_leaves_no_trace_in_the_table_leaves_the_fingerprints_alone() -> No
         TITLE,
         indexes=("status", "title"),
         constraints=(Constraint(type="unique", fields=("title",)),),
-        scope=("title",),
     )
-    assert (plain.fingerprint, plain.rows_fingerprint) == (other.fingerprint, other.rows_fingerprint)
+    assert (plain.fingerprint, plain.kinds) == (other.fingerprint, other.kinds)
+    assert not rows_are_made_again(plain, other)
 
 
-def test_fingerprints_stay_the_same_from_one_release_to_the_next() -> None:
-    """They are kept in databases: another way of making them would rebuild every table once."""
-    assert collection(indexes=("done",)).fingerprint.startswith("7c7fd3889187a08b")
-    assert collection().rows_fingerprint.startswith("2b69e476815e04a9")
+def test_a_scope_leaves_the_table_alone_and_is_stamped_on_the_log_again() -> None:
+    scoped = collection(scope=("title",))
+    assert (scoped.fingerprint, scoped.kinds) == (collection().fingerprint, collection().kinds)
+    assert rows_are_made_again(collection(), scoped)
+    assert not rows_are_made_again(scoped, collection())
+
+
+def rows_are_made_again(present: Collection, wanted: Collection) -> bool:
+    """Whether a database goes through its rows when the one schema follows the other."""
+    shapes = shape_of(present, 1), shape_of(wanted, 2)
+    return planned_refill(*shapes, None, rows_lost=False) is not None
+
+
+def test_what_databases_keep_of_a_collection_stays_the_same_from_one_release_to_the_next() -> None:
+    """Another way of making it would go through every table once."""
+    kept = collection(indexes=("done",), scope=("done",))
+    assert kept.fingerprint.startswith("7c7fd3889187a08b")
+    assert encode_shape(shape_of(kept, 3)).decode() == (
+        '{"version":3,"kinds":{"title":"string","done":"boolean"},'
+        f'"table_fingerprint":"{kept.fingerprint}","stamped":["done"]}}'
+    )
 
 
 def relation(name: str, from_collection: str, to_collection: str) -> Relation:

@@ -54,6 +54,7 @@ def test_a_row_has_a_value_for_every_column() -> None:
         "delivery_seq": 42,
         "transaction_id": None,
         "mutation_name": None,
+        "record_stamp": None,
     }
 
 
@@ -91,8 +92,15 @@ def test_causes_that_are_no_list_of_texts_are_damage(damage: str) -> None:
 
 def test_a_row_becomes_the_operation_it_was_made_of() -> None:
     entry = entry_of(entry_row())
-    assert entry.sequence == 42
+    assert (entry.sequence, entry.stamp) == (42, None)
     assert plain(entry.operation) == plain(operation(7))
+
+
+def test_a_stamp_stands_beside_its_operation() -> None:
+    row = operation_row(operation(7), 99, 42, '{"title":"7"}')
+    columns = dict(zip((column.name for column in OPERATIONS.columns), row, strict=True))
+    assert columns == columns_of() | {"received_at": 99, "record_stamp": '{"title":"7"}'}
+    assert entry_of(tuple(columns[name] for name in ENTRY_COLUMNS)).stamp == '{"title":"7"}'
 
 
 def test_the_vector_rises_once_for_each_author() -> None:
@@ -110,6 +118,7 @@ def test_only_columns_without_a_promise_can_be_added_to_a_table_with_rows() -> N
         "delivery_seq",
         "transaction_id",
         "mutation_name",
+        "record_stamp",
     }
 
 

@@ -1,0 +1,199 @@
+"""Writes by the server's own side: routes, tools, library users (store.md section 8).
+
+The server authors the operations, and they pass the same judgement as those of devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from kora_daemon.apply.author import Draft
+from kora_daemon.apply.pipeline import Pipeline
+from kora_daemon.apply.predicates import Predicate, satisfies
+from kora_daemon.apply.work import Work
+from kora_daemon.materialization.atomic import compose, read_intents
+from kora_daemon.materialization.columns import Dialect, column_value, field_value
+from kora_daemon.materialization.fold import RecordState
+from kora_daemon.model.delivery import LogEntry
+from kora_daemon.model.operation import Operation, OperationType
+from kora_daemon.model.outcome import Rejection
+from kora_daemon.model.record import RecordKey
+from kora_daemon.store.contract import Store
+
+Fields = Mapping[str, Any]
+
+
+class Mutation(Struct, frozen=True):
+    """One change to one record.
+
+    `atomic` maps fields of an update to intents, `{"type": "increment", "value": 1}` and the like (store.md section 5);
+    what they come to is worked out on the current record. An insert without a record id gets a new one.
+    """
+
+    type: OperationType
+    collection: str
+    record_id: str | None = None
+    data: Fields | None = None
+    atomic: Fields | None = None
+
+
+class Refusal(Struct, frozen=True):
+    """What a conditional write is to answer when its condition does not hold."""
+
+    code: str = "CONDITION_NOT_MET"
+    message: str = "The condition does not hold"
+
+
+class ConditionalWrite(Struct, frozen=True):
+    """Changes that happen together, or not at all: only if `target` satisfies `condition`.
+
+    `update` and `atomic` change the target, `also` whatever else. `idempotency` names a record whose being there means
+    that all of this has been done before.
+    """
+
+    target: RecordKey
+    condition: Predicate
+    update: Fields | None = None
+    atomic: Fields | None = None
+    also: Sequence[Mutation] = ()
+    refusal: Refusal = Refusal()
+    idempotency: RecordKey | None = None
+
+
+TrustedWrite = Mutation | ConditionalWrite
+
+
+class TrustedOutcome(Struct):
+    """What became of a write: `skipped` with a rejection, `repeated` when it had been done before, else `applied`."""
+
+    result: Literal["applied", "repeated", "skipped"]
+    applied: list[LogEntry] = []
+    """The operations and, right behind each, what it brought about."""
+    record_ids: list[str] = []
+    """Of the records written to, in the order of the changes."""
+    rejection: Rejection | None = None
+
+
+class WriteRefused(Exception):
+    """Nothing of the write may stay: leaves the transaction with it."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.message)
+        self.rejection = rejection
+
+
+def with_record_ids(wanted: TrustedWrite, new_id: Callable[[], str]) -> TrustedWrite:
+    """The write with a record id for each insert that has none."""
+    if isinstance(wanted, ConditionalWrite):
+        return replace(wanted, also=[_with_record_id(one, new_id) for one in wanted.also])
+    return _with_record_id(wanted, new_id)
+
+
+def commit_trusted(store: Store, pipeline: Pipeline, wanted: TrustedWrite, now_ms: int) -> TrustedOutcome:
+    """Do it, in a transaction of its own. `now_ms` is the server's clock, ms since the epoch. Raises StoreError."""
+    try:
+        with store.transaction() as tx:
+            work = Work(tx, now_ms)
+            outcome = write(pipeline, work, wanted)
+            outcome.applied = work.finish()
+    except WriteRefused as refused:
+        return TrustedOutcome("skipped", rejection=refused.rejection)
+    return outcome
+
+
+def _with_record_id(mutation: Mutation, new_id: Callable[[], str]) -> Mutation:
+    return replace(mutation, record_id=new_id()) if mutation.type == "insert" and not mutation.record_id else mutation
+
+
+def write(pipeline: Pipeline, work: Work, wanted: TrustedWrite) -> TrustedOutcome:
+    """Author and apply. Raises `WriteRefused` when the transaction has to be given up, for a write of many parts.
+
+    An insert must have its record id by now. The outcome has no `applied` yet: `Work.finish` has.
+    """
+    if isinstance(wanted, ConditionalWrite):
+        return _write_if(pipeline, work, wanted)
+    rejection = _mutate(pipeline, work, wanted)
+    if rejection is not None:
+        return TrustedOutcome("skipped", rejection=rejection)
+    return TrustedOutcome("applied", record_ids=[wanted.record_id or ""])
+
+
+def _write_if(pipeline: Pipeline, work: Work, wanted: ConditionalWrite) -> TrustedOutcome:
+    if wanted.idempotency is not None:
+        done = work.state(wanted.idempotency)
+        if done is not None and done.live:
+            return TrustedOutcome("repeated", record_ids=[wanted.target.record_id])
+    state = work.state(wanted.target)
+    record = _shown(pipeline, wanted.target, state) if state is not None and state.live else None
+    if not satisfies(wanted.condition, record):
+        refusal = wanted.refusal
+        return TrustedOutcome("skipped", rejection=Rejection("", *wanted.target, refusal.code, refusal.message))
+    changes = list(wanted.also)
+    if wanted.update is not None or wanted.atomic:
+        changes.insert(0, Mutation("update", *wanted.target, wanted.update or {}, wanted.atomic))
+    for change in changes:
+        rejection = _mutate(pipeline, work, change)
+        if rejection is not None:
+            raise WriteRefused(rejection)
+    return TrustedOutcome("applied", record_ids=[change.record_id or "" for change in changes])
+
+
+def _mutate(pipeline: Pipeline, work: Work, wanted: Mutation) -> Rejection | None:
+    problem = _problem(pipeline, wanted)
+    if problem is not None:
+        return Rejection("", wanted.collection, wanted.record_id or "", *problem)
+    return pipeline.apply_one(work, _authored(pipeline, work, wanted))
+
+
+def _problem(pipeline: Pipeline, wanted: Mutation) -> tuple[str, str] | None:
+    schema = pipeline.rules.schema
+    if not wanted.record_id:
+        return "MISSING_RECORD_ID", f"an {wanted.type} needs the id of a record"
+    if schema is not None and wanted.collection not in schema.collections:
+        known = ", ".join(schema.collections)
+        return "INVALID_OPERATION", f"there is no collection {wanted.collection!r}; the schema has {known}"
+    if wanted.type != "delete" and wanted.data is None and not wanted.atomic:
+        return "INVALID_OPERATION", f"an {wanted.type} needs data"
+    if wanted.atomic and wanted.type != "update":
+        return "INVALID_OPERATION", "only an update can be atomic"
+    if wanted.atomic and read_intents(dict(wanted.atomic)).keys() != wanted.atomic.keys():
+        return "INVALID_OPERATION", "an atomic change has a type (increment, max, min, append, remove) and a value"
+    return None
+
+
+def _authored(pipeline: Pipeline, work: Work, wanted: Mutation) -> Operation:
+    key = RecordKey(wanted.collection, wanted.record_id or "")
+    schema = pipeline.rules.schema
+    state = pipeline.see(work, key)
+    current = dict(state.fields) if state is not None and state.live else {}
+    data = None if wanted.type == "delete" else dict(wanted.data or {})
+    if data is not None:
+        for field, intent in read_intents(dict(wanted.atomic or {})).items():
+            data[field] = compose(intent, current.get(field))
+    previous = None
+    if wanted.type == "update" and data is not None:
+        previous = {name: current.get(name) for name in data} if current else {}
+    elif wanted.type == "delete":
+        previous = current or None
+    version = 1 if schema is None else schema.version
+    draft = Draft(wanted.type, key, data, previous, version, atomic_ops=wanted.atomic)
+    number = work.next_sequence_number(pipeline.author.node_id)
+    return pipeline.author.write(draft, number, work.received_at_ms)
+
+
+def _shown(pipeline: Pipeline, key: RecordKey, state: RecordState) -> dict[str, Any]:
+    """A record as a query shows it."""
+    schema = pipeline.rules.schema
+    collection = None if schema is None else schema.collections.get(key.collection)
+    if collection is None:
+        return {**state.fields, "id": key.record_id}
+    kinds = collection.kinds
+    shown = {
+        name: field_value(kind, column_value(kind, state.fields.get(name), Dialect.SQLITE))
+        for name, kind in kinds.items()
+    }
+    return {**shown, "id": key.record_id, "_created_at": state.created_at_ms, "_updated_at": state.updated_at_ms}

@@ -1,0 +1,128 @@
+"""One write transaction as the judgement sees it: records as the operations accepted so far leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from heapq import merge
+
+from msgspec import Raw
+
+from kora_daemon.materialization.columns import Dialect
+from kora_daemon.materialization.conditions import Condition
+from kora_daemon.materialization.fold import RecordState, advance, clock_order, fold_sorted, read_data
+from kora_daemon.materialization.stamp import EMPTY_STAMP, stamp_of
+from kora_daemon.model.delivery import LogEntry
+from kora_daemon.model.jsvalue import JsonValue
+from kora_daemon.model.operation import Operation
+from kora_daemon.model.record import RecordKey
+from kora_daemon.store.contract import WriteTransaction
+
+
+class Work:
+    """Collects accepted operations and what they make of their records; `finish` writes what is still outstanding.
+
+    Whoever asks about other records makes it write first, so that answers include everything accepted before.
+    """
+
+    def __init__(self, tx: WriteTransaction, received_at_ms: int) -> None:
+        self.received_at_ms = received_at_ms
+        self._tx = tx
+        self._shapes = tx.shapes
+        self._states: dict[RecordKey, RecordState] = {}
+        self._loaded: set[RecordKey] = set()
+        self._changed: set[RecordKey] = set()
+        self._pending: list[Operation] = []
+        self._stamps: list[str | None] = []
+        self._written: list[LogEntry] = []
+        self._sequence_numbers: dict[str, int] = {}
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Another server has written to the log and knows nothing of states: see to the records it has changed."""
+        stale = self._tx.stale_records()
+        if stale:
+            self._tx.save({key: fold_sorted(self._tx.history(key)) for key in stale})
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose columns records are compared in."""
+        return self._tx.dialect
+
+    @property
+    def accepted(self) -> int:
+        """How many operations have been accepted; the place of the next one in what `finish` returns."""
+        return len(self._written) + len(self._pending)
+
+    def has_table(self, collection: str) -> bool:
+        """Whether the collection has records."""
+        return collection in self._shapes
+
+    def load(self, keys: Iterable[RecordKey]) -> None:
+        """Read the states of these records now, in one go."""
+        wanted = {key for key in keys if key.collection in self._shapes} - self._loaded
+        if wanted:
+            self._states |= self._tx.states(wanted)
+            self._loaded |= wanted
+
+    def state(self, key: RecordKey) -> RecordState | None:
+        """The state of a record, None for one without operations or in a collection without a table."""
+        if key not in self._loaded:
+            self.load([key])
+        return self._states.get(key)
+
+    def live_ids(self, collection: str, where: Sequence[Condition], limit: int | None = None) -> list[str]:
+        """The ids of at most `limit` live records that meet all conditions, ascending."""
+        if collection not in self._shapes:
+            return []
+        self._write()
+        return self._tx.live_ids(collection, where, limit)
+
+    def next_sequence_number(self, node_id: str) -> int:
+        """The sequence number for the next operation of a node."""
+        known = self._sequence_numbers.get(node_id)
+        if known is None:
+            pending = [one.sequence_number for one in self._pending if one.node_id == node_id]
+            known = max([self._tx.sequence_number_of(node_id), *pending])
+        self._sequence_numbers[node_id] = known + 1
+        return known + 1
+
+    def accept(self, operation: Operation, data: JsonValue) -> None:
+        """Put an operation into the log and onto its record; `data` is its data, read."""
+        shape = self._shapes.get(operation.collection)
+        if shape is None:
+            self._pending.append(operation)
+            self._stamps.append(None)
+            return
+        key = RecordKey(operation.collection, operation.record_id)
+        before = self.state(key)
+        state = advance(before, operation, data)
+        if state is None:
+            self._write()
+            state = fold_sorted(merge(self._tx.history(key), [operation], key=clock_order))
+        self._states[key] = state
+        self._changed.add(key)
+        self._pending.append(operation)
+        carried = data if isinstance(data, dict) else {}
+        whole = operation.type == "insert" and state.fields is data
+        self._stamps.append(EMPTY_STAMP if whole else stamp_of(shape, state, carried))
+
+    def finish(self) -> list[LogEntry]:
+        """Write what is outstanding; everything that was accepted, in order."""
+        self._write()
+        return self._written
+
+    def _write(self) -> None:
+        if self._pending:
+            sequences = self._tx.append(self._pending, self.received_at_ms, self._stamps)
+            self._written += map(LogEntry, sequences, self._pending, self._stamps)
+            if self._shapes:
+                self._tx.save({key: self._states[key] for key in self._changed})
+            self._pending, self._stamps, self._changed = [], [], set()
+
+
+def data_of(operation: Operation) -> JsonValue:
+    """An operation's data, None where there is none or it can't be read."""
+    return None if operation.data == _NULL else read_data(operation)
+
+
+_NULL = Raw(b"null")

@@ -1,0 +1,32 @@
+"""Python callables that the configuration names as "package.module:function"."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kora_daemon.errors import ConfigError
+
+
+def load_hook(path: str, name: str, folder: Path) -> Callable[..., Any]:
+    """The callable `name`; `path` is the key in the configuration, `folder` where modules are looked for first.
+
+    Raises ConfigError when there is none. Runs the module's code.
+    """
+    module_name, _, function = name.partition(":")
+    place = str(folder)
+    if place not in sys.path:
+        sys.path.insert(0, place)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in function.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError([f"{path}: {name!r} can't be loaded from {place}: {reason}"]) from error
+    if not callable(found):
+        raise ConfigError([f"{path}: {name!r} is a {type(found).__name__}, expected a callable"])
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,47 @@
+"""What the binding's exceptions mean, in our own (architecture section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
+
+ASK = "check that the file and its folder exist and that this user may read and write them"
+_UNAVAILABLE: dict[type[apsw.Error], str] = {
+    apsw.BusyError: "another process holds its lock; stop that process or wait for it",
+    apsw.LockedError: "another process holds its lock; stop that process or wait for it",
+    apsw.ProtocolError: "its lock could not be had; stop other processes that use it",
+    apsw.FullError: "the disk is full; make room on it",
+    apsw.IOError: "reading or writing it failed; check the disk and its file system",
+    apsw.CantOpenError: f"it can't be opened; {ASK}",
+    apsw.ReadOnlyError: f"it can't be written; {ASK}",
+    apsw.PermissionsError: f"it can't be written; {ASK}",
+    apsw.NoMemError: "there is not enough memory for it; give the process more",
+}
+_CORRUPT: dict[type[apsw.Error], str] = {
+    apsw.CorruptError: "the database is damaged; stop the server and restore the file from a backup",
+    apsw.NotADBError: "this is no SQLite database; check the path, or restore the file from a backup",
+}
+
+
+def store_error(error: apsw.Error, path: Path) -> StoreError:
+    """What an exception of the binding means: the file, the trouble, what to do, and SQLite's own words."""
+    for known, kind in ((_UNAVAILABLE, StoreUnavailable), (_CORRUPT, StoreCorrupt)):
+        if type(error) in known:
+            return kind(f"{path}: {known[type(error)]} ({error})")
+    return StoreError(f"{path}: {error}")
+
+
+@contextmanager
+def translating(path: Path) -> Iterator[None]:
+    """Turn the binding's and the system's exceptions about the file `path` into ours."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise store_error(error, path) from error
+    except OSError as error:
+        raise StoreUnavailable(f"{path}: {ASK} ({error.strerror})") from error

@@ -1,0 +1,278 @@
+"""The log and the records in one SQLite file (store.md sections 3, 4 and 10)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from kora_daemon.errors import MigrationNeeded
+from kora_daemon.materialization.columns import Dialect, record_of
+from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
+from kora_daemon.materialization.replay import replayed_records
+from kora_daemon.materialization.shape import Refill
+from kora_daemon.materialization.upgrade import PresentTable, Upgrade, checked_columns, plan_schema
+from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.operation import Operation
+from kora_daemon.model.record import Record, RecordQuery
+from kora_daemon.model.schema import Schema
+from kora_daemon.store import queries, tables
+from kora_daemon.store import record_queries as records
+from kora_daemon.store.adoption import adopt
+from kora_daemon.store.page import take_bytes
+from kora_daemon.store.shapes import ShapeCache
+from kora_daemon.store.sqlite.connections import BUSY_TIMEOUT_MS, Connections, Durability
+from kora_daemon.store.sqlite.errors import translating
+from kora_daemon.store.sqlite.transaction import SQL, SqliteTransaction
+
+
+class SqliteStore:
+    """A `Store` in the file `path`, which may have been written by the reference server.
+
+    One connection writes; up to `readers` threads read beside it, further ones wait. A write waits up to
+    `busy_timeout_ms` for a lock that another process holds. A new database gets `node_id` as the server's own, or one
+    that is made up.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability = "full",
+        readers: int = 4,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+        node_id: str | None = None,
+    ) -> None:
+        self._path = Path(path).absolute()
+        self._wanted_node_id = node_id
+        self._node_id = ""
+        self._schema: Schema | None = None
+        self._shapes = ShapeCache()
+        self._connections = Connections(
+            self._path, self._adopt, durability=durability, readers=readers, busy_timeout_ms=busy_timeout_ms
+        )
+
+    @property
+    def node_id(self) -> str:
+        """The server's own node id (UUIDv7), kept in the database."""
+        return self._node_id
+
+    def _adopt(self, connection: apsw.Connection) -> None:
+        self._shapes.forget()
+        self._node_id = adopt(connection.execute, str(self._path), self._wanted_node_id)
+
+    def open(self) -> None:
+        """Open or create the file, readable for its owner only, and bring its log tables up to date.
+
+        Raises StoreCorrupt for what is no log of ours, StoreError for one that a newer version has written.
+        """
+        self._connections.open()
+
+    def close(self) -> None:
+        """Close all connections. Reading calls that are under way finish."""
+        self._connections.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqliteTransaction]:
+        """A write transaction; see the contract."""
+        with self._connections.writing() as connection:
+            try:
+                yield SqliteTransaction(self._connections, connection, self._shapes)
+            except BaseException:
+                self._shapes.forget()
+                raise
+
+    def probe(self) -> None:
+        """Make a durable write of a few bytes."""
+        with self._connections.writing() as connection, translating(self._path):
+            connection.execute(queries.COUNT_PROBE)
+
+    def checkpoint(self) -> None:
+        """Copy what was committed from the write-ahead log into the database, as far as nobody has to wait for it.
+
+        To be called a few times a second while there are writes, from any thread; else a commit has to do it now and
+        then, and takes long. Raises StoreUnavailable and StoreCorrupt.
+        """
+        self._connections.checkpoint()
+
+    def frontier(self) -> int:
+        """The largest delivery sequence in the log, 0 for an empty one."""
+        with self._connections.rows(queries.FRONTIER) as rows:
+            return int(next(rows)[0])
+
+    def count_operations(self) -> int:
+        """How many operations the log holds; walks an index."""
+        with self._connections.rows(queries.COUNT) as rows:
+            return int(next(rows)[0])
+
+    def known_ids(self, ids: Iterable[str]) -> set[str]:
+        """Which of these operation ids are in the log."""
+        with self._connections.rows(queries.KNOWN_IDS, (json.dumps(list(ids)),)) as rows:
+            return {known for (known,) in rows}
+
+    def version_vector(self, nodes: Iterable[str] | None = None) -> dict[str, int]:
+        """Node id -> largest sequence number seen, of these nodes or of all; unknown nodes are left out."""
+        query = (queries.VECTOR, ()) if nodes is None else (queries.VECTOR_OF, (json.dumps(list(nodes)),))
+        with self._connections.rows(*query) as rows:
+            return dict(rows)
+
+    def authors_after(self, sequence: int) -> set[str]:
+        """Node ids of the entries with a delivery sequence above `sequence`."""
+        with self._connections.rows(queries.AUTHORS_AFTER, (sequence,)) as rows:
+            return {node_id for (node_id,) in rows}
+
+    def entries_after(self, sequence: int, limit: int, max_bytes: int | None = None) -> list[LogEntry]:
+        """At most `limit` entries above `sequence`, ascending; `max_bytes` as in the contract."""
+        with self._connections.rows(queries.ENTRIES_AFTER, (sequence, max(limit, 0))) as rows:
+            return take_bytes(map(tables.entry_of, rows), max_bytes)
+
+    def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:
+        """The entries with these delivery sequences, in the order given; unknown ones are left out."""
+        with self._connections.rows(queries.ENTRIES_AT, (json.dumps(list(sequences)),)) as rows:
+            found = {entry.sequence: entry for entry in map(tables.entry_of, rows)}
+        return [found[sequence] for sequence in sequences if sequence in found]
+
+    def causal_keys_above(self, vector: Mapping[str, int]) -> list[CausalKey]:
+        """Keys of all entries above `vector`, in delivery order."""
+        with self._connections.reading() as connection, connection:  # one snapshot for both statements
+            authors = [
+                [node_id, vector.get(node_id, -1)]
+                for node_id, last in connection.execute(queries.AUTHORS)
+                if last > vector.get(node_id, -1)
+            ]
+            keys = list(map(tables.causal_key_of, connection.execute(queries.KEYS_ABOVE, (json.dumps(authors),))))
+        return keys
+
+    def operation_range(self, node_id: str, first: int, last: int) -> list[Operation]:
+        """Operations of one author with sequence numbers from `first` to `last`, both included, ascending."""
+        with self._connections.rows(queries.ENTRIES_OF, (node_id, first, last)) as rows:
+            return [tables.entry_of(row).operation for row in rows]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[SqliteSnapshot]:
+        """The log at one moment; what is written meanwhile waits in the write-ahead log."""
+        with self._connections.reading() as connection, connection:
+            connection.execute(queries.FRONTIER).fetchall()  # only a read begins the view of that moment
+            yield SqliteSnapshot(connection)
+
+    # Records
+
+    def plan_upgrade(self, schema: Schema) -> Upgrade:
+        """What brings the tables to a schema; see the contract."""
+        with self._connections.reading() as connection, connection:
+            upgrade = _plan(connection, schema)
+        return upgrade
+
+    def upgrade(self, schema: Schema, *, allow_destructive: bool = False) -> Upgrade:
+        """Do that, as one write; see the contract."""
+        with self._connections.writing() as connection:
+            with translating(self._path):
+                upgrade = _plan(connection, schema)
+            if upgrade.is_destructive and not allow_destructive:
+                changes = "; ".join(step.summary for step in upgrade.steps if step.destructive)
+                raise MigrationNeeded(
+                    f"{self._path}: the schema changes what tables show ({changes}); look at `kora migrate --dry-run`, "
+                    "then run `kora migrate --allow-destructive`"
+                )
+            if upgrade.is_needed:
+                with translating(self._path):
+                    for step in upgrade.steps:
+                        for statement in step.statements:
+                            connection.execute(statement)
+                transaction = SqliteTransaction(self._connections, connection, self._shapes)
+                transaction.set_shapes(upgrade.shapes, upgrade.refills)
+        self._schema = schema
+        return upgrade
+
+    def use_schema(self, schema: Schema) -> None:
+        """Read records by this schema from now on; see the contract."""
+        upgrade = self.plan_upgrade(schema)
+        if upgrade.steps or upgrade.shapes != upgrade.current[0]:
+            raise MigrationNeeded(f"{self._path}: its tables are not those of the schema; run `kora migrate` first")
+        self._schema = schema
+
+    def refills(self) -> dict[str, Refill]:
+        """The collections with rows that are still to be made again."""
+        shapes = ShapeCache()
+        with self._connections.rows(records.SHAPES) as rows:
+            shapes.refresh(0, lambda: rows)
+        return shapes.refills
+
+    def count_history(self, collection: str, after: str | None = None) -> int:
+        """How many operations the records of a collection have, of those with an id above `after`."""
+        with self._connections.rows(queries.COUNT_HISTORY, (collection, "" if after is None else after)) as rows:
+            return int(next(rows)[0])
+
+    def query_collection(self, collection: str, query: RecordQuery | None = None) -> list[Record]:
+        """The records that a query finds. Raises `QueryError`."""
+        known = checked_collection(self._schema, collection)
+        asked = checked_query(known, query or RecordQuery())
+        statement = SQL.select(known, asked, conditions(known, asked.where, Dialect.SQLITE))
+        if statement is None:
+            return []
+        kinds = known.kinds
+        with self._connections.rows(*statement) as rows:
+            return [record_of(kinds, row) for row in rows]
+
+    def find_record(self, collection: str, record_id: str) -> Record | None:
+        """A live record, None where there is none. Raises `QueryError`."""
+        return next(iter(self.query_collection(collection, RecordQuery({"id": record_id}))), None)
+
+    def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
+        """How many live records have these values. Raises `QueryError`."""
+        known = checked_collection(self._schema, collection)
+        statement = SQL.count(collection, conditions(known, where or {}, Dialect.SQLITE))
+        if statement is None:
+            return 0
+        with self._connections.rows(*statement) as rows:
+            return int(next(rows)[0])
+
+    def materialize_collection(self, collection: str) -> list[Record]:
+        """The records of a collection, also without a schema; see the contract."""
+        if self._schema is not None and collection in self._schema.collections:
+            return self.query_collection(collection)
+        with self._connections.rows(queries.REPLAY, (collection,)) as rows:
+            return replayed_records(tables.entry_of(row).operation for row in rows)
+
+
+class SqliteSnapshot:
+    """The log at one moment, on a connection of its own."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def version_vector(self) -> dict[str, int]:
+        """Node id -> largest sequence number seen."""
+        return dict(self._connection.execute(queries.VECTOR))
+
+    def operations(self) -> Iterator[Operation]:
+        """All operations in delivery order."""
+        for row in self._connection.execute(queries.ALL_ENTRIES):
+            yield tables.entry_of(row).operation
+
+
+def _plan(connection: apsw.Connection, schema: Schema) -> Upgrade:
+    tables: list[Any] = connection.execute(queries.TABLES).fetchall()
+    present = {
+        name: PresentTable(
+            columns=dict(connection.execute(queries.COLUMNS_OF, (name,))),
+            indexes=_indexes(connection, name),
+            checks=checked_columns(sql),
+        )
+        for name, sql in tables
+    }
+    current = ShapeCache()
+    current.refresh(0, lambda: connection.execute(records.SHAPES))
+    return plan_schema(schema, present, (current.shapes, current.refills), Dialect.SQLITE)
+
+
+def _indexes(connection: apsw.Connection, table: str) -> dict[str, list[str]]:
+    names: list[Any] = connection.execute(queries.INDEXES_OF, (table,)).fetchall()
+    return {
+        index: [str(column) for (column,) in connection.execute(queries.INDEX_COLUMNS, (index,))] for (index,) in names
+    }

@@ -1,0 +1,211 @@
+"""One atomic write to a SQLite file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import apsw
+
+from kora_daemon.materialization.columns import Dialect, record_row
+from kora_daemon.materialization.conditions import Condition
+from kora_daemon.materialization.ddl import quoted
+from kora_daemon.materialization.fold import RecordState, fold_sorted, parse_state, state_text
+from kora_daemon.materialization.shape import Refill, RefillSource, Shape, encode_shape
+from kora_daemon.model.operation import Operation
+from kora_daemon.model.record import RecordKey
+from kora_daemon.store import queries, tables
+from kora_daemon.store import record_queries as records
+from kora_daemon.store.shapes import ShapeCache
+from kora_daemon.store.sqlite.connections import Binding, Connections
+from kora_daemon.store.sqlite.errors import translating
+from kora_daemon.store.sqlite.functions import JSON_KEY
+
+SQL = records.Sql(Dialect.SQLITE, lambda column: f"{JSON_KEY}({column})")
+
+
+class SqliteTransaction:
+    """One atomic write to a `SqliteStore`; see the contract."""
+
+    dialect = Dialect.SQLITE
+
+    def __init__(self, connections: Connections, connection: apsw.Connection, shapes: ShapeCache) -> None:
+        self._connections = connections
+        self._path = connections.path
+        self._connection = connection
+        self._shapes = shapes
+        with translating(self._path):
+            # One statement for all that a write has to know beforehand.
+            ((self._frontier, floor, self._materialized, generation),) = connection.execute(queries.POSITION)
+            shapes.refresh(generation, lambda: connection.execute(records.SHAPES))
+        self._next = max(self._frontier, floor) + 1
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The collections that have a table, and what their rows are made of."""
+        return self._shapes.shapes
+
+    def known_ids(self, ids: Iterable[str]) -> set[str]:
+        """Which of these operation ids are in the log already."""
+        return {known for (known,) in self._execute(queries.KNOWN_IDS, (json.dumps(list(ids)),))}
+
+    def sequence_number_of(self, node_id: str) -> int:
+        """The largest sequence number seen from a node, 0 for none."""
+        return next((number for (number,) in self._execute(queries.SEQUENCE_NUMBER, (node_id,))), 0)
+
+    def append(
+        self, operations: Sequence[Operation], received_at_ms: int, stamps: Sequence[str | None] | None = None
+    ) -> list[int]:
+        """Append operations with new ids; return their delivery sequences. Raises StoreError for a known id."""
+        sequences = range(self._next, self._next + len(operations))
+        with translating(self._path):
+            self._connection.executemany(
+                tables.INSERT_OPERATION,
+                (
+                    tables.operation_row(one, received_at_ms, n, stamp)
+                    for one, n, stamp in zip(operations, sequences, stamps or [None] * len(operations), strict=True)
+                ),
+            )
+            self._connection.executemany(tables.RAISE_VECTOR, tables.vector_rows(operations, received_at_ms))
+        if operations:
+            self._frontier = sequences[-1]
+            self._next = self._frontier + 1
+        return list(sequences)
+
+    # Records
+
+    def stale_records(self) -> list[RecordKey]:
+        """Records with operations that were appended by somebody who did not save their states."""
+        if not self.shapes or self._materialized >= self._frontier:
+            return []
+        names = json.dumps(list(self.shapes))
+        found = [RecordKey(*row) for row in self._execute(queries.STALE_RECORDS, (self._materialized, names))]
+        if not found:
+            self.save({})
+        return found
+
+    def states(self, keys: Iterable[RecordKey]) -> dict[RecordKey, RecordState]:
+        """The states of these records; one without operations is left out."""
+        known: list[RecordKey] = []
+        found: dict[RecordKey, RecordState] = {}
+        for key in keys:
+            if self._shapes.has_state(key):
+                known.append(key)
+            elif (state := self._folded(key)) is not None:
+                found[key] = state
+        if known:
+            for collection, record_id, text in self._execute(queries.STATES, (json.dumps(known),)):
+                found[RecordKey(collection, record_id)] = parse_state(text)
+        return found
+
+    def _folded(self, key: RecordKey) -> RecordState | None:
+        """The state of a record that has none saved yet."""
+        history = self.history(key)
+        first = next(history, None)
+        return None if first is None else fold_sorted(_chain(first, history))
+
+    def history(self, key: RecordKey) -> Iterator[Operation]:
+        """The operations of a record in clock order, those with equal timestamps in delivery order."""
+        with self._connections.undamaged():
+            for row in self._execute(queries.HISTORY, key):
+                yield tables.entry_of(row).operation
+
+    def save(self, states: Mapping[RecordKey, RecordState]) -> None:
+        """Save states and write the rows that show them. Now no record is stale any more."""
+        by_collection: dict[str, list[tuple[str, RecordState]]] = {}
+        for key, state in states.items():
+            by_collection.setdefault(key.collection, []).append((key.record_id, state))
+        with translating(self._path):
+            self._connection.executemany(
+                records.SAVE_STATE, [(*key, state_text(state)) for key, state in states.items()]
+            )
+            for collection, rows in by_collection.items():
+                kinds = self.shapes[collection].kinds
+                self._connection.executemany(
+                    SQL.upsert(collection, kinds), [record_row(kinds, *row, Dialect.SQLITE) for row in rows]
+                )
+            if self._materialized != self._frontier:
+                self._set_meta("materialized", self._frontier)
+                self._materialized = self._frontier
+
+    def live_ids(self, collection: str, where: Sequence[Condition], limit: int | None = None) -> list[str]:
+        """The ids of at most `limit` live records that meet all conditions, ascending by code point."""
+        statement = SQL.live_ids(collection, where, limit)
+        return [] if statement is None else [record_id for (record_id,) in self._execute(*statement)]
+
+    # Making rows again
+
+    def set_shapes(self, shapes: Mapping[str, Shape], refills: Mapping[str, Refill]) -> None:
+        """Remember what the rows of these collections, and no others, are made of, and which are still to be made."""
+        for name in self.shapes.keys() - shapes.keys():
+            self._execute(queries.FORGET_SHAPE, (name,))
+            self._execute(queries.FORGET_STATES, (name,))
+        for name, shape in shapes.items():
+            refill = refills.get(name)
+            text = None if refill is None else encode_shape(refill).decode()
+            self._execute(records.SAVE_SHAPE, (name, encode_shape(shape).decode(), text))
+        self._shapes_changed()
+        if self._materialized == 0:
+            # Nobody has saved anything: what is in the log so far is the refills' business.
+            self.save({})
+
+    def refills(self) -> dict[str, Refill]:
+        """The collections with rows that are still to be made."""
+        return dict(self._shapes.refills)
+
+    def record_ids(self, collection: str, after: str | None, limit: int, source: RefillSource) -> list[str]:
+        """At most `limit` ids of records above `after`, ascending, that the log or the states know."""
+        query = queries.RECORD_IDS[source]
+        return [record_id for (record_id,) in self._execute(query, (collection, "" if after is None else after, limit))]
+
+    def replace_records(
+        self, collection: str, after: str | None, upto: str | None, states: Mapping[RecordKey, RecordState]
+    ) -> None:
+        """Make these the only records with an id above `after`, and up to `upto` unless that is None."""
+        kept = json.dumps([key.record_id for key in states])
+        statement, bindings = SQL.removal(collection, after, upto, queries.LISTED)
+        self._execute(statement, (*bindings, kept))
+        bounds, bindings = SQL.between("record_id", after, upto)
+        self._execute(queries.FORGET_RECORDS.format(bounds=bounds), (collection, *bindings, kept))
+        materialized = self._materialized
+        self.save(states)
+        if materialized != self._materialized:  # the others are as they were
+            self._materialized = materialized
+            self._set_meta("materialized", materialized)
+
+    def restamp(self, key: RecordKey, stamp: str, *, only_missing: bool) -> None:
+        """Give a stamp to the stored operations of a record: to all of them, or to those without."""
+        self._execute(records.RESTAMP + (" AND record_stamp IS NULL" if only_missing else ""), (stamp, *key))
+
+    def set_refill(self, collection: str, refill: Refill | None) -> None:
+        """Remember how far the rows of a collection are made again; None: all of them are."""
+        self._execute(records.SAVE_REFILL, (None if refill is None else encode_shape(refill).decode(), collection))
+        self._shapes_changed()
+
+    def replace_log(self, vector: Mapping[str, int]) -> None:
+        """Empty the log, and all records with it; the version vector becomes `vector`."""
+        self._set_meta("floor", self._next - 1)
+        for name in self.shapes:
+            self._execute(queries.EMPTY.format(table=quoted(name)))
+        for table in ("operations", "sync_state", "kora_records"):
+            self._execute(queries.EMPTY.format(table=table))
+        self._connection.executemany(tables.RAISE_VECTOR, [(node, number, 0) for node, number in vector.items()])
+        self._frontier, self._next = 0, 1
+        self._set_meta("materialized", 0)
+        self._materialized = 0
+
+    def _shapes_changed(self) -> None:
+        self._set_meta("shapes", self._shapes.generation + 1)
+        self._shapes.refresh(self._shapes.generation + 1, lambda: self._connection.execute(records.SHAPES))
+
+    def _set_meta(self, key: str, value: int) -> None:
+        self._execute(records.SET_META, (key, value))
+
+    def _execute(self, statement: str, bindings: Sequence[Binding] = ()) -> apsw.Cursor:
+        with translating(self._path):
+            return self._connection.execute(statement, bindings)
+
+
+def _chain(first: Operation, rest: Iterator[Operation]) -> Iterator[Operation]:
+    yield first
+    yield from rest
