@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kora_daemon.errors import ConfigError, KoraError
-from koractl import config, init, serve, version
+from koractl import apply, backups, config, init, records, serve, tables, version
 from koractl.options import DebugOption, Invocation
 
 EXIT_FAILURE = 1
@@ -27,6 +27,13 @@ app = typer.Typer(
 )
 app.command("init")(init.init)
 app.command("serve")(serve.serve)
+app.command("migrate")(tables.migrate)
+app.command("backfill")(tables.backfill)
+app.command("query")(records.query)
+app.command("count")(records.count)
+app.command("apply")(apply.apply)
+app.command("backup")(backups.backup)
+app.command("restore")(backups.restore)
 app.add_typer(config.app, name="config")
 app.command("version")(version.version)
 

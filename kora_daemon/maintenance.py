@@ -1,0 +1,121 @@
+"""What operators do to a store besides serving it: migrate, backfill, backup, restore. For commands and HTTP alike."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from kora_daemon.apply.pipeline import ApplyRules, Pipeline
+from kora_daemon.apply.refill import Progress, refill
+from kora_daemon.apply.restore import merge_log, replace_log
+from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted, with_record_ids
+from kora_daemon.backup import export_backup, verify_backup
+from kora_daemon.config import Settings
+from kora_daemon.errors import KoraError, StoreError
+from kora_daemon.materialization.shape import Refill
+from kora_daemon.parts import build_store
+from kora_daemon.schema_file import load_schema
+from kora_daemon.server.clock import new_id, wall_ms
+from kora_daemon.store.contract import Store
+
+PAUSE_S = 0.003
+"""Between two writes of a long job: a daemon beside it gets its turn."""
+
+
+@contextmanager
+def opened_store(settings: Settings) -> Iterator[Store]:
+    """The store of the settings, open. Raises KoraError for one that nobody else could see the contents of."""
+    if settings.store.kind == "memory":
+        raise KoraError('store.kind is "memory": its contents are those of the running daemon, and gone with it')
+    store = build_store(settings.store)
+    store.open()
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def pending_operations(store: Store) -> dict[str, int]:
+    """How many operations the rows that are still to be made again have, by collection."""
+    return {name: store.count_history(name, todo.after) for name, todo in store.refills().items()}
+
+
+def make_rows(store: Store) -> Iterator[Progress]:
+    """Make all rows that are still to be made, a little at a time, and with pauses for others."""
+    for progress in refill(store):
+        yield progress
+        time.sleep(PAUSE_S)
+
+
+def begin_backfill(store: Store, collections: Iterable[str]) -> None:
+    """Mark all rows of these collections as to be made again from the log; one that was cut short goes on.
+
+    Raises StoreError for a collection without a table.
+    """
+    with store.transaction() as tx:
+        pending = tx.refills()
+        for name in collections:
+            if name not in tx.shapes:
+                raise StoreError(f"there is no table for the collection {name}; run `kora migrate` first")
+            if name not in pending or pending[name].source != "log":
+                tx.set_refill(name, Refill("log"))
+
+
+def apply_write(store: Store, settings: Settings, write: TrustedWrite) -> TrustedOutcome:
+    """Change records in the server's own name, by the rules of the settings; a daemon beside notices it.
+
+    Raises StoreError, and ConfigError for a schema that can't be read.
+    """
+    schema = None if settings.schema is None else load_schema(settings.schema)
+    if schema is not None:
+        store.use_schema(schema)
+    pipeline = Pipeline(store.node_id, ApplyRules(schema, settings.records.cascade_levels))
+    return commit_trusted(store, pipeline, with_record_ids(write, new_id), wall_ms())
+
+
+def write_backup(store: Store, target: Path, created_at_ms: int) -> int:
+    """Write a backup to a new file, which is there in whole or not at all; its size in bytes.
+
+    Raises KoraError for a file that is there already or can't be written.
+    """
+    if target.exists():
+        raise KoraError(f"{target} is there already and was left as it is; name another file")
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            os.chmod(partial, 0o600)
+            with store.snapshot() as snapshot:
+                for chunk in export_backup(snapshot, store.node_id, created_at_ms):
+                    file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+            size_bytes = file.tell()
+        partial.rename(target)
+    except OSError as error:
+        raise KoraError(f"{target} can't be written: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return size_bytes
+
+
+def merge_backup(store: Store, file: BinaryIO, received_at_ms: int) -> Iterator[int]:
+    """Verify a backup, then add what the store lacks; yields how many operations each step has added.
+
+    Raises BackupError, with nothing changed.
+    """
+    backup = verify_backup(file)
+    for added in merge_log(store, backup, received_at_ms):
+        yield added
+        time.sleep(PAUSE_S)
+
+
+def replace_by_backup(store: Store, file: BinaryIO, received_at_ms: int) -> int:
+    """Verify a backup, then put it in place of everything; how many operations it has.
+
+    The rows are still to be made afterwards (`make_rows`). Raises BackupError, with nothing changed.
+    """
+    return replace_log(store, verify_backup(file), received_at_ms)

@@ -1,0 +1,59 @@
+"""`kora backup` and `kora restore`: the log in one file (store.md section 9)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kora_daemon import maintenance
+from kora_daemon.config import load_settings
+from kora_daemon.errors import KoraError
+from kora_daemon.store_lock import serving
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+from koractl.tables import show_rows_made
+
+
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="OUT.kora", help="The file to write; it must not be there yet.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    debug: DebugOption = False,
+) -> None:
+    """Write the whole log to a file; a daemon may go on meanwhile."""
+    del debug
+    with maintenance.opened_store(load_settings(config)) as store:
+        size_bytes = maintenance.write_backup(store, target, _now_ms())
+    typer.echo(f"Wrote {target}, {size_bytes:,} bytes.")
+
+
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="IN.kora", help="A backup, of this server or the TypeScript one.")],
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Add what is missing instead; a daemon may go on meanwhile.")
+    ] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    debug: DebugOption = False,
+) -> None:
+    """Put a backup in place of everything in the store. It is verified before anything changes."""
+    del debug
+    settings = load_settings(config)
+    try:
+        file = source.open("rb")
+    except OSError as error:
+        raise KoraError(f"{source} can't be read: {error.strerror}") from error
+    with file:
+        if merge:
+            with maintenance.opened_store(settings) as store:
+                added = sum(maintenance.merge_backup(store, file, _now_ms()))
+            typer.echo(f"Added {added:,} operations.")
+            return
+        with serving(settings.store), maintenance.opened_store(settings) as store:
+            restored = maintenance.replace_by_backup(store, file, _now_ms())
+            show_rows_made(store)
+        typer.echo(f"Restored {restored:,} operations.")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,89 @@
+"""Records on the terminal, in a file, in a pipe: table, JSON, CSV."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from itertools import islice
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Record = dict[str, Any]
+_WIDEST_CELL = 60
+_MOST_TABLE_ROWS = 1_000
+"""A table is laid out as a whole, in memory."""
+
+
+class Format(StrEnum):
+    """How records are written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def write_records(form: Format, columns: Sequence[str], records: Iterable[Record]) -> None:
+    """Write records to stdout, one after the other; only a table is made in one go."""
+    {Format.TABLE: _write_table, Format.JSON: _write_json, Format.CSV: _write_csv}[form](columns, records)
+
+
+def _write_json(_columns: Sequence[str], records: Iterable[Record]) -> None:
+    separator = "[\n"
+    for record in records:
+        sys.stdout.write(f"{separator}{json.dumps(_plain(record), ensure_ascii=False)}")
+        separator = ",\n"
+    sys.stdout.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def _write_csv(columns: Sequence[str], records: Iterable[Record]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for record in records:
+        writer.writerow([_cell(record[name]) for name in columns])
+
+
+def _write_table(columns: Sequence[str], records: Iterable[Record]) -> None:
+    remaining: Iterator[Record] = iter(records)
+    shown = list(islice(remaining, _MOST_TABLE_ROWS))
+    table = Table()
+    for name in columns:
+        numeric = any(isinstance(one[name], int | float) and not isinstance(one[name], bool) for one in shown)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for record in shown:
+        # Text of the user's own: nothing in it is markup.
+        table.add_row(*(_shortened(_cell(record[name])) for name in columns))
+    # Narrower than its content a table is of no use in a pipe.
+    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
+    console.print(table)
+    if next(remaining, None) is not None:
+        sys.stderr.write(f"kora: only the first {_MOST_TABLE_ROWS} records are shown; --format csv or json has all\n")
+
+
+def _shortened(cell: str) -> str:
+    line = cell.replace("\n", "⏎")
+    return line if len(line) <= _WIDEST_CELL else f"{line[: _WIDEST_CELL - 1]}…"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(_plain(value), ensure_ascii=False)
+
+
+def _plain(value: object) -> object:
+    """What JSON can hold: bytes in the form that Kora's clients write."""
+    if isinstance(value, bytes):
+        return {"$koraBytes": base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return value

@@ -1,0 +1,119 @@
+"""`kora query`, `kora count`, `kora apply`: the records of the app's collections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from msgspec.structs import replace
+
+from kora_daemon.config import load_settings
+from kora_daemon.maintenance import opened_store
+from kora_daemon.materialization.conditions import checked_collection, checked_query, column_kind
+from kora_daemon.model.record import Record, RecordQuery
+from kora_daemon.model.schema import Collection, Schema
+from kora_daemon.parts import required_schema
+from kora_daemon.store.contract import Store
+from koractl.formats import Format, write_records
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+
+PAGE = 1_000
+
+CollectionArgument = Annotated[
+    str, typer.Argument(metavar="COLLECTION", help="The collection, as the schema calls it.")
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="FIELD=VALUE",
+        help="Only records with this value; FIELD:=JSON for null and for exact types. May be repeated.",
+    ),
+]
+
+
+def query(
+    collection: CollectionArgument,
+    where: WhereOption = None,
+    order_by: Annotated[str | None, typer.Option(metavar="FIELD", help="Sort by this field.")] = None,
+    desc: Annotated[bool, typer.Option("--desc", help="Sort downwards.")] = False,
+    limit: Annotated[int | None, typer.Option(min=0, help="At most so many records.")] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Leave out so many records at the beginning.")] = 0,
+    include_deleted: Annotated[bool, typer.Option("--include-deleted", help="Also records that are deleted.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
+    config: ConfigOption = DEFAULT_CONFIG,
+    debug: DebugOption = False,
+) -> None:
+    """Read a collection."""
+    del debug
+    with _readable(config) as (store, schema):
+        found = checked_collection(schema, collection)
+        asked = RecordQuery(_conditions(found, where), order_by, desc, limit, offset, include_deleted)
+        checked_query(found, asked)
+        columns = ("id", *found.fields, "_created_at", "_updated_at")
+        write_records(form, columns, _pages(store, collection, asked))
+
+
+def count(
+    collection: CollectionArgument,
+    where: WhereOption = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    debug: DebugOption = False,
+) -> None:
+    """Say how many records of a collection there are."""
+    del debug
+    with _readable(config) as (store, schema):
+        found = checked_collection(schema, collection)
+        typer.echo(str(store.count_collection(collection, _conditions(found, where))))
+
+
+@contextmanager
+def _readable(config: Path) -> Iterator[tuple[Store, Schema]]:
+    """The store, to be read by the schema of the configuration."""
+    settings = load_settings(config)
+    schema = required_schema(settings)
+    with opened_store(settings) as store:
+        store.use_schema(schema)
+        yield store, schema
+
+
+def _pages(store: Store, collection: str, asked: RecordQuery) -> Iterator[Record]:
+    """The records of a query, read a page at a time."""
+    offset, remaining = asked.offset, asked.limit
+    while remaining is None or remaining > 0:
+        size = PAGE if remaining is None else min(PAGE, remaining)
+        page = store.query_collection(collection, replace(asked, limit=size, offset=offset))
+        yield from page
+        if len(page) < size:
+            return
+        offset += size
+        remaining = None if remaining is None else remaining - size
+
+
+def _conditions(collection: Collection, given: list[str] | None) -> dict[str, Any]:
+    return dict(_condition(collection, one) for one in given or ())
+
+
+def _condition(collection: Collection, given: str) -> tuple[str, Any]:
+    name, separator, text = given.partition("=")
+    if not separator:
+        raise typer.BadParameter(f"{given!r} has no =, expected FIELD=VALUE or FIELD:=JSON", param_hint="--where")
+    if name.endswith(":"):
+        return name[:-1], _json(text, given)
+    kind = column_kind(collection, name)
+    if kind in ("string", "enum", "secret", "richtext"):
+        return name, text
+    if kind == "boolean" and text in ("true", "false"):
+        return name, text == "true"
+    return name, _json(text, given)
+
+
+def _json(text: str, given: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{given!r}: {text!r} is no JSON: {error}", param_hint="--where") from None

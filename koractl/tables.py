@@ -1,0 +1,102 @@
+"""`kora migrate` and `kora backfill`: the tables of the collections, and their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from kora_daemon import maintenance
+from kora_daemon.apply.refill import Progress as RowsMade
+from kora_daemon.config import load_settings
+from kora_daemon.materialization.upgrade import Upgrade
+from kora_daemon.parts import required_schema
+from kora_daemon.store.contract import Store
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+
+
+def migrate(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, as SQL; do nothing.")] = False,
+    allow_destructive: Annotated[
+        bool, typer.Option("--allow-destructive", help="Also do what takes something away from tables.")
+    ] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    debug: DebugOption = False,
+) -> None:
+    """Create or upgrade the tables to the schema file; the log keeps everything in any case."""
+    del debug
+    settings = load_settings(config)
+    schema = required_schema(settings)
+    with maintenance.opened_store(settings) as store:
+        if dry_run:
+            _print_plan(store.plan_upgrade(schema))
+            return
+        upgrade = store.upgrade(schema, allow_destructive=allow_destructive)
+        for step in upgrade.steps:
+            typer.echo(step.summary)
+        show_rows_made(store)
+    typer.echo("The tables are those of the schema.")
+
+
+def backfill(
+    collection: Annotated[
+        list[str] | None, typer.Option("--collection", metavar="C", help="Only this collection. May be repeated.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    debug: DebugOption = False,
+) -> None:
+    """Make the rows of the tables again from the log; one that was interrupted goes on where it was."""
+    del debug
+    settings = load_settings(config)
+    schema = required_schema(settings)
+    with maintenance.opened_store(settings) as store:
+        store.use_schema(schema)
+        maintenance.begin_backfill(store, collection or schema.collections)
+        show_rows_made(store)
+    typer.echo("All rows are those of the log.")
+
+
+def _print_plan(upgrade: Upgrade) -> None:
+    for step in upgrade.steps:
+        typer.echo(f"-- {step.summary}{' (needs --allow-destructive)' if step.destructive else ''}")
+        for statement in step.statements:
+            typer.echo(f"{statement};")
+    for name, refill in upgrade.refills.items():
+        source = "the log" if refill.source == "log" else "the states kept beside them"
+        typer.echo(f"-- make the rows of {name} from {source}")
+    if not upgrade.is_needed:
+        typer.echo("-- the tables are those of the schema")
+
+
+def show_rows_made(store: Store) -> None:
+    """Make the rows that are to be made, under a progress bar with rate and time left."""
+    pending = maintenance.pending_operations(store)
+    _follow(maintenance.make_rows(store), pending)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        """Operations per second of late."""
+        return Text(f"{task.speed:,.0f} operations/s" if task.speed else "")
+
+
+def _follow(steps: Iterable[RowsMade], pending: dict[str, int]) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks = {name: bar.add_task(name, total=total) for name, total in pending.items() if total}
+        for step in steps:
+            if step.collection in tasks:
+                done = pending[step.collection] if step.after is None else None
+                bar.update(tasks[step.collection], advance=step.operations if done is None else None, completed=done)
