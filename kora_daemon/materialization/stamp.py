@@ -22,6 +22,7 @@ UNKNOWN = ""
 """Name under which a stamp lists the fields it leaves out for their length; no field is called so."""
 EMPTY_STAMP = "{}"
 
+_SMALL = 2**53
 _LEFT_OUT: Any = object()
 _TEXT_KINDS: frozenset[Kind] = frozenset({"string", "enum"})
 _STAMPED_KINDS: frozenset[Kind] = frozenset({"string", "enum", "number", "boolean", "timestamp"})
@@ -41,8 +42,14 @@ def stamp_of(shape: Shape, state: RecordState, carried: Collection[str] = ()) ->
         if value is None or name in carried or name not in kinds:
             continue
         kind = kinds[name]
-        if kind in _TEXT_KINDS and type(value) is str and len(value) <= MAX_STAMPED_LENGTH and value.isascii():
-            values[name] = value  # what most values are, and as it will be shown
+        form = type(value)
+        # What most values are, and shown as they are.
+        if (
+            (form is str and kind in _TEXT_KINDS and len(value) <= MAX_STAMPED_LENGTH and value.isascii())
+            or (form is bool and kind == "boolean")
+            or (form is int and kind == "number" and -_SMALL < value < _SMALL)
+        ):
+            values[name] = value
         else:
             shown = _shown(shape, name, kind, value)
             if shown is _LEFT_OUT:

@@ -45,10 +45,20 @@ class Sql:
             f'ON CONFLICT ("id") DO UPDATE SET {updated}',
         )
 
+    def update(self, collection: str, columns: Mapping[str, Kind]) -> str:
+        """Writes these columns of a row that is there; its id comes last."""
+        changed = ", ".join(
+            f"{quoted(name)} = {place}"
+            for name, place in zip(columns, self._kind_places(columns.values()), strict=True)
+        )
+        return f'UPDATE {quoted(collection)} SET {changed} WHERE "id" = ?'
+
     def _places(self, fields: Mapping[str, Kind]) -> list[str]:
+        return self._kind_places(("string", *fields.values(), "timestamp", "timestamp", "timestamp"))
+
+    def _kind_places(self, kinds: Iterable[Kind]) -> list[str]:
         if self.dialect is Dialect.SQLITE:
-            return ["?"] * (len(fields) + 4)
-        kinds = ["string", *fields.values(), "timestamp", "timestamp", "timestamp"]
+            return ["?" for _ in kinds]
         return ["?::jsonb" if kind in ("array", "object", "json") else "?" for kind in kinds]
 
     def select(self, collection: Collection, query: RecordQuery, where: Sequence[Condition]) -> Statement | None:

@@ -23,7 +23,8 @@ from kora_daemon.store import tables
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.queries import ENTRIES_AFTER
-from kora_daemon.store.sqlite import WRITER_CACHE_KIB, SqliteStore
+from kora_daemon.store.sqlite import SqliteStore
+from kora_daemon.store.sqlite.connections import WRITER_CACHE_KIB
 
 SIZES = {1: 3_000, 10: 15_000, 100: 60_000, 1_000: 100_000}
 """Operations in a transaction -> operations in the run."""

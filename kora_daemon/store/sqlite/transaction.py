@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import apsw
 
-from kora_daemon.materialization.columns import Dialect, record_row
+from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.ddl import quoted
 from kora_daemon.materialization.fold import RecordState, fold_sorted, parse_state, state_text
+from kora_daemon.materialization.json_text import write_json
 from kora_daemon.materialization.shape import Refill, RefillSource, Shape, encode_shape
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import RecordKey
 from kora_daemon.store import queries, tables
 from kora_daemon.store import record_queries as records
+from kora_daemon.store.row_writes import RowWrites
 from kora_daemon.store.shapes import ShapeCache
 from kora_daemon.store.sqlite.connections import Binding, Connections
 from kora_daemon.store.sqlite.errors import translating
@@ -34,6 +35,8 @@ class SqliteTransaction:
         self._path = connections.path
         self._connection = connection
         self._shapes = shapes
+        self._saved: dict[RecordKey, RecordState] = {}
+        """States as they are in the database, of those that were read or written: their rows are there."""
         with translating(self._path):
             # One statement for all that a write has to know beforehand.
             ((self._frontier, floor, self._materialized, generation),) = connection.execute(queries.POSITION)
@@ -47,7 +50,7 @@ class SqliteTransaction:
 
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Which of these operation ids are in the log already."""
-        return {known for (known,) in self._execute(queries.KNOWN_IDS, (json.dumps(list(ids)),))}
+        return {known for (known,) in self._execute(queries.KNOWN_IDS, (_list_text(ids),))}
 
     def sequence_number_of(self, node_id: str) -> int:
         """The largest sequence number seen from a node, 0 for none."""
@@ -78,7 +81,7 @@ class SqliteTransaction:
         """Records with operations that were appended by somebody who did not save their states."""
         if not self.shapes or self._materialized >= self._frontier:
             return []
-        names = json.dumps(list(self.shapes))
+        names = _list_text(self.shapes)
         found = [RecordKey(*row) for row in self._execute(queries.STALE_RECORDS, (self._materialized, names))]
         if not found:
             self.save({})
@@ -94,8 +97,10 @@ class SqliteTransaction:
             elif (state := self._folded(key)) is not None:
                 found[key] = state
         if known:
-            for collection, record_id, text in self._execute(queries.STATES, (json.dumps(known),)):
-                found[RecordKey(collection, record_id)] = parse_state(text)
+            for collection, record_id, text in self._execute(queries.STATES, (_list_text(known),)):
+                found[RecordKey(collection, record_id)] = self._saved[RecordKey(collection, record_id)] = parse_state(
+                    text
+                )
         return found
 
     def _folded(self, key: RecordKey) -> RecordState | None:
@@ -112,18 +117,16 @@ class SqliteTransaction:
 
     def save(self, states: Mapping[RecordKey, RecordState]) -> None:
         """Save states and write the rows that show them. Now no record is stale any more."""
-        by_collection: dict[str, list[tuple[str, RecordState]]] = {}
+        writes = RowWrites(SQL, self.shapes)
         for key, state in states.items():
-            by_collection.setdefault(key.collection, []).append((key.record_id, state))
+            writes.add(key, state, self._saved.get(key))
         with translating(self._path):
             self._connection.executemany(
                 records.SAVE_STATE, [(*key, state_text(state)) for key, state in states.items()]
             )
-            for collection, rows in by_collection.items():
-                kinds = self.shapes[collection].kinds
-                self._connection.executemany(
-                    SQL.upsert(collection, kinds), [record_row(kinds, *row, Dialect.SQLITE) for row in rows]
-                )
+            for statement, rows in writes.statements():
+                self._connection.executemany(statement, rows)
+            self._saved |= states
             if self._materialized != self._frontier:
                 self._set_meta("materialized", self._frontier)
                 self._materialized = self._frontier
@@ -162,12 +165,13 @@ class SqliteTransaction:
         self, collection: str, after: str | None, upto: str | None, states: Mapping[RecordKey, RecordState]
     ) -> None:
         """Make these the only records with an id above `after`, and up to `upto` unless that is None."""
-        kept = json.dumps([key.record_id for key in states])
+        kept = _list_text(key.record_id for key in states)
         statement, bindings = SQL.removal(collection, after, upto, queries.LISTED)
         self._execute(statement, (*bindings, kept))
         bounds, bindings = SQL.between("record_id", after, upto)
         self._execute(queries.FORGET_RECORDS.format(bounds=bounds), (collection, *bindings, kept))
         materialized = self._materialized
+        self._saved.clear()  # whole rows, whatever is there
         self.save(states)
         if materialized != self._materialized:  # the others are as they were
             self._materialized = materialized
@@ -204,6 +208,10 @@ class SqliteTransaction:
     def _execute(self, statement: str, bindings: Sequence[Binding] = ()) -> apsw.Cursor:
         with translating(self._path):
             return self._connection.execute(statement, bindings)
+
+
+def _list_text(names: Iterable[object]) -> str:
+    return write_json(list(names))
 
 
 def _chain(first: Operation, rest: Iterator[Operation]) -> Iterator[Operation]:
