@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from kora_daemon.errors import StoreError
 from kora_daemon.materialization import ddl
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.shape import Refill, Shape, agreed_shape, planned_refill, shape_of
-from kora_daemon.model.schema import Collection, Schema
+from kora_daemon.model.schema import Collection, Kind, Schema
 
 _NAME_LENGTH = {Dialect.SQLITE: 100_000, Dialect.POSTGRES: 63}
 """PostgreSQL cuts off what is longer, without an error; SQLite has no limit that a name could reach."""
@@ -75,19 +76,27 @@ def plan_schema(
 ) -> Upgrade:
     """The upgrade to a schema of a database with these tables, shapes and refills. Raises like `plan_upgrade`."""
     present, pending = current
-    steps = plan_upgrade(list(schema.collections.values()), tables, dialect)
-    refilled = {step.collection for step in steps if step.refill}
     # A newer server beside this one knows collections that this schema does not know yet.
     shapes = {name: shape for name, shape in present.items() if shape.version > schema.version}
     refills: dict[str, Refill] = {name: pending[name] for name in shapes if name in pending}
     for name, collection in schema.collections.items():
-        known = present.get(name)
         wanted = shape_of(collection, schema.version)
-        shapes[name] = wanted if known is None else agreed_shape(known, wanted)
+        shapes[name] = agreed_shape(present[name], wanted) if name in present else wanted
+    agreed = [_of_kinds(one, shapes[one.name].kinds) for one in schema.collections.values()]
+    steps = plan_upgrade(agreed, tables, dialect)
+    refilled = {step.collection for step in steps if step.refill}
+    for name in schema.collections:
+        known = present.get(name)
         refill = planned_refill(known, shapes[name], pending.get(name), rows_lost=name in refilled)
         if refill is not None:
             refills[name] = refill
     return Upgrade(steps, shapes, refills, current)
+
+
+def _of_kinds(collection: Collection, kinds: Mapping[str, Kind]) -> Collection:
+    """The collection with fields of the kinds that were agreed upon."""
+    fields = {name: replace(field, kind=kinds[name]) for name, field in collection.fields.items()}
+    return replace(collection, fields=fields)
 
 
 def plan_upgrade(

@@ -69,11 +69,11 @@ class MemoryStore:
 
     def _publish(self, transaction: MemoryTransaction) -> None:
         self._log, self._records = transaction.log, transaction.records
+        for change in transaction.late:
+            change()
         self._log.extend(transaction.staged)
         self._records.save(transaction.staged_states)
         self._records.materialized = transaction.materialized
-        for change in transaction.late:
-            change()
 
     def probe(self) -> None:
         """Raise `StoreUnavailable` when the store is closed."""

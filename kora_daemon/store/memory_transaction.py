@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+
+from msgspec.structs import replace
 
 from kora_daemon.errors import StoreError
 from kora_daemon.materialization.columns import Dialect
@@ -111,10 +114,12 @@ class MemoryTransaction:
     def set_shapes(self, shapes: Mapping[str, Shape], refills: Mapping[str, Refill]) -> None:
         """Remember what the rows of these collections, and no others, are made of, and which are still to be made."""
         records = self._own_records()
+        first = not records.shapes
         for name in records.shapes.keys() - shapes.keys():
             records.forget(name)
         records.shapes, records.refills = dict(shapes), dict(refills)
-        if self.materialized == 0:
+        if first:
+            # What is in the log so far is the refills' business.
             self.save({})
 
     def refills(self) -> dict[str, Refill]:
@@ -123,8 +128,15 @@ class MemoryTransaction:
 
     def record_ids(self, collection: str, after: str | None, limit: int, source: RefillSource) -> list[str]:
         """At most `limit` ids of records above `after`, ascending, that the log or the states know."""
-        ids = self.log.record_ids(collection) if source == "log" else self.records.ids(collection)
+        if source == "log":
+            ids = {*self.log.record_ids(collection), *(one.operation.record_id for one in self._staged_of(collection))}
+        else:
+            staged = (key.record_id for key in self.staged_states if key.collection == collection)
+            ids = {*self.records.ids(collection), *staged}
         return sorted(one for one in ids if after is None or one > after)[:limit]
+
+    def _staged_of(self, collection: str) -> Iterator[LogEntry]:
+        return (one for one in self.staged if one.operation.collection == collection)
 
     def replace_records(
         self, collection: str, after: str | None, upto: str | None, states: Mapping[RecordKey, RecordState]
@@ -139,7 +151,13 @@ class MemoryTransaction:
 
     def restamp(self, key: RecordKey, stamp: str, *, only_missing: bool) -> None:
         """Give a stamp to the stored operations of a record: to all of them, or to those without."""
-        self.late.append(lambda: self.log.restamp(key, stamp, only_missing=only_missing))
+        self.late.append(partial(self.log.restamp, key, stamp, only_missing=only_missing))
+        self.staged = [
+            replace(one, stamp=stamp)
+            if (one.operation.collection, one.operation.record_id) == key and (one.stamp is None or not only_missing)
+            else one
+            for one in self.staged
+        ]
 
     def set_refill(self, collection: str, refill: Refill | None) -> None:
         """Remember how far the rows of a collection are made again; None: all of them are."""
@@ -162,6 +180,6 @@ class MemoryTransaction:
         if not self._copied:
             self._copied = True
             self.records = self.records.copy()
-            self.records.save(self.staged_states)
-            self.staged_states = {}
+        self.records.save(self.staged_states)
+        self.staged_states = {}
         return self.records

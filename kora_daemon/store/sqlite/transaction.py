@@ -140,6 +140,7 @@ class SqliteTransaction:
 
     def set_shapes(self, shapes: Mapping[str, Shape], refills: Mapping[str, Refill]) -> None:
         """Remember what the rows of these collections, and no others, are made of, and which are still to be made."""
+        first = not self.shapes
         for name in self.shapes.keys() - shapes.keys():
             self._execute(queries.FORGET_SHAPE, (name,))
             self._execute(queries.FORGET_STATES, (name,))
@@ -148,8 +149,8 @@ class SqliteTransaction:
             text = None if refill is None else encode_shape(refill).decode()
             self._execute(records.SAVE_SHAPE, (name, encode_shape(shape).decode(), text))
         self._shapes_changed()
-        if self._materialized == 0:
-            # Nobody has saved anything: what is in the log so far is the refills' business.
+        if first:
+            # What is in the log so far is the refills' business.
             self.save({})
 
     def refills(self) -> dict[str, Refill]:
