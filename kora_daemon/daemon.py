@@ -174,6 +174,7 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
         refusal_delay=settings.auth.refusal_delay,
         allow_query_token=settings.auth.allow_query_token,
         shutdown_grace=settings.server.shutdown_grace,
+        outage_patience=settings.store.outage_patience,
     )
 
 

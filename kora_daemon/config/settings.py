@@ -115,6 +115,11 @@ class StoreSettings:
         "full",
         '"full": what is acknowledged survives power loss; "normal": it survives a crash of the process.',
     )
+    outage_patience: float = key(
+        number(0, 25),
+        15.0,
+        "Seconds that sessions wait for a store that does not answer, before they are closed; devices wait for 30.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

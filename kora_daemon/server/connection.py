@@ -29,6 +29,7 @@ from kora_daemon.server.admission import Admission
 from kora_daemon.server.awareness import AwarenessBroadcaster
 from kora_daemon.server.clock import new_id, now
 from kora_daemon.server.hub import Hub
+from kora_daemon.server.outage import Outage
 from kora_daemon.server.readers import Readers
 from kora_daemon.server.relay import Relay
 from kora_daemon.server.transport import Transport
@@ -52,6 +53,8 @@ class Services(Struct, frozen=True):
     relay: Relay
     ping_interval_s: float
     validation: Validation | None = None
+    patience_s: float = 0.0
+    """How long a reader waits for a store that does not answer."""
 
 
 class Origin(Struct, frozen=True):
@@ -294,31 +297,34 @@ class Connection:
                     break
                 event = None
                 with trio.CancelScope() as self._waiting:
-                    event = await self._work(job)
+                    event = await self._work_patiently(job)
                 if event is not None and self._closing is None:
                     self._happened(event)
         finally:
             self._working = False
 
-    async def _work(self, job: do.Action) -> on.Event | None:
-        services = self._services
+    async def _work_patiently(self, job: do.Action) -> on.Event | None:
         try:
-            if isinstance(job, do.Commit) and services.validation is not None:
-                verdicts = await services.validation.judge(job.operations, self._auth)
-                self._submit(verdicts.accepted, job.size_bytes, verdicts.rejections)
-                return None
-            if isinstance(job, do.Authenticate):
-                return await self._authenticate(job)
-            if isinstance(job, do.ReadLog):
-                return await services.readers.greet(job)
-            if isinstance(job, do.ReadPage):
-                await trio.lowlevel.checkpoint()
-                if (page := self._page_of_tail(job.read)) is not None:
-                    return on.PageRead(page)
-                return on.PageRead(await services.readers.page(job.read, self.session.view))
+            return await Outage(self._services.patience_s).outlast(lambda: self._work(job))
         except StoreError as error:
             log.error("store.read_failed", **self._who, error=str(error))
             return on.StoreFailed()
+
+    async def _work(self, job: do.Action) -> on.Event | None:
+        services = self._services
+        if isinstance(job, do.Commit) and services.validation is not None:
+            verdicts = await services.validation.judge(job.operations, self._auth)
+            self._submit(verdicts.accepted, job.size_bytes, verdicts.rejections)
+            return None
+        if isinstance(job, do.Authenticate):
+            return await self._authenticate(job)
+        if isinstance(job, do.ReadLog):
+            return await services.readers.greet(job)
+        if isinstance(job, do.ReadPage):
+            await trio.lowlevel.checkpoint()
+            if (page := self._page_of_tail(job.read)) is not None:
+                return on.PageRead(page)
+            return on.PageRead(await services.readers.page(job.read, self.session.view))
         raise TypeError(f"{type(job).__name__} is no work for the drive task")
 
     async def _authenticate(self, job: do.Authenticate) -> on.Event:

@@ -61,6 +61,8 @@ class ServerOptions(Struct, frozen=True):
     refusal_delay: float = 1.0
     allow_query_token: bool = False
     shutdown_grace: float = 10.0
+    outage_patience: float = 0.0
+    """How long uploads and downloads wait for a store that does not answer, before their sessions are closed."""
 
 
 class Status(Struct, frozen=True):
@@ -205,13 +207,14 @@ class SyncServer:
         return Services(
             self._rules(),
             self._admission(),
-            Writer(self._store, pipeline, encode_entry, hub.publish),
+            Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience),
             readers,
             hub,
             AwarenessBroadcaster(options.max_awareness_bytes),
             Relay(hub),
             options.ping_interval,
             self._validation(readers),
+            options.outage_patience,
         )
 
     def _validation(self, readers: Readers) -> Validation | None:

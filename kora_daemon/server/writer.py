@@ -16,10 +16,11 @@ from msgspec import Struct
 
 from kora_daemon.apply.pipeline import BatchOutcome, Pipeline
 from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted
-from kora_daemon.errors import StoreError
+from kora_daemon.errors import StoreError, StoreUnavailable
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry
 from kora_daemon.model.operation import Operation
 from kora_daemon.server.clock import wall_ms
+from kora_daemon.server.outage import Outage
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.store.contract import Store
 
@@ -79,11 +80,13 @@ class Writer:
         pipeline: Pipeline,
         encode: Callable[[LogEntry, int], DeliveryEntry],
         publish: Callable[[list[DeliveryEntry]], None],
+        patience_s: float = 0.0,
     ) -> None:
         self._store = store
         self._pipeline = pipeline
         self._encode = encode
         self._publish = publish
+        self._outage = Outage(patience_s)
         self._thread = ThreadPool("kora-writer", 1)
         self._waiting: deque[WriteRequest | TrustedRequest] = deque()
         self._waiting_operations = self._waiting_bytes = 0
@@ -120,6 +123,7 @@ class Writer:
     def finish(self) -> None:
         """Let `run` return once the queue is empty. No batch may be submitted afterwards."""
         self._closing = True
+        self._outage.give_up()
         self._work.set()
 
     async def run(self) -> None:
@@ -163,7 +167,7 @@ class Writer:
             return
         requests: Sequence[WriteRequest | TrustedRequest] = [group] if isinstance(group, TrustedRequest) else group
         try:
-            written = await self._thread.run(lambda: self._commit(group))
+            written = await self._outage.outlast(lambda: self._try(group))
         except StoreError as error:
             self._failed(error)
             for request in requests:
@@ -177,6 +181,13 @@ class Writer:
         for request, one in zip(requests, written, strict=True):
             answer: Callable[[Any], None] = request.answer
             answer(None if one is None else one.outcome)
+
+    async def _try(self, group: _Group) -> list[_Written | None]:
+        try:
+            return await self._thread.run(lambda: self._commit(group))
+        except StoreUnavailable as error:
+            self._failed(error)
+            raise
 
     def _commit(self, group: _Group) -> list[_Written | None]:
         try:
