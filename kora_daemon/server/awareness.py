@@ -29,6 +29,7 @@ MAX_SPEAKERS_OF_A_ROUND = 32
 """Each of them gets a frame of its own, without itself; whoever has more to say waits for the next round."""
 
 Send = Callable[[Frame], None]
+Abroad = Callable[[int, Raw | None], None]
 
 
 class _Member(Struct):
@@ -39,7 +40,8 @@ class _Member(Struct):
     itself told about the first under that one's unique number.
     """
 
-    send: Send
+    send: Send | None
+    """None for a client of another daemon, which hears through that one."""
     own_id: int
     public_id: int
     unique_id: int
@@ -55,11 +57,13 @@ class AwarenessRelay:
     """
 
     def __init__(self, max_state_bytes: int = 16_384, wake: Callable[[], None] | None = None) -> None:
+        self.abroad: Abroad | None = None
+        """Is told of each change of a client of ours."""
         self._max_state_bytes = max_state_bytes
         self._wake = wake
-        self._members: dict[int, _Member] = {}
+        self._members: dict[int | str, _Member] = {}
         self._by_public_id: dict[int, _Member] = {}
-        self._changed: dict[int, _Member] = {}
+        self._changed: dict[int | str, _Member] = {}
         self._gone: list[_Member] = []
         self._next_unique_id = _FIRST_UNIQUE_ID
 
@@ -80,11 +84,26 @@ class AwarenessRelay:
         if present:
             send(_frame(0, present))
 
-    def remove_client(self, client: int) -> None:
+    def add_distant(self, client: str, state: Raw) -> None:
+        """A client of another daemon has this state; `client` is any name that no other has."""
+        member = self._members.get(client)
+        if member is None:
+            unique_id = self._next_unique_id
+            self._next_unique_id += 1
+            member = _Member(None, -1, unique_id, unique_id)
+            self._members[client] = self._by_public_id[unique_id] = member
+        if len(state) <= self._max_state_bytes:
+            member.state = Raw(bytes(state))
+            self._changed[client] = member
+            self._due()
+
+    def remove_client(self, client: int | str) -> None:
         """Forget a client; the others hear that it left, if they may know a state of it."""
         member = self._members.pop(client, None)
         if member is None:
             return
+        if self.abroad is not None and isinstance(client, int):
+            self.abroad(client, None)
         del self._by_public_id[member.public_id]
         unheard = self._changed.pop(client, None)
         if member.state is not None or unheard is not None:
@@ -107,6 +126,8 @@ class AwarenessRelay:
             return False
         member.state = None if text == b"null" else Raw(text)
         self._changed[client] = member
+        if self.abroad is not None:
+            self.abroad(client, member.state)
         self._due()
         return True
 
@@ -133,6 +154,8 @@ class AwarenessRelay:
         self._gone.clear()
         frames: dict[tuple[int, int], Frame] = {}
         for member in list(self._members.values()):
+            if member.send is None:
+                continue
             renamed = by_public_id.get(member.own_id)
             silent = member.unique_id if by_public_id.get(member.public_id) is member else 0
             key = (silent, renamed.unique_id if renamed is not None and renamed is not member else 0)

@@ -51,7 +51,11 @@ class Hub:
         self.tail = Tail(frontier)
         self._connected: dict[int, Peer] = {}
         self._streaming: dict[int, Peer] = {}
+        self._reached = frontier
+        self._origins: dict[int, int] = {}
+        """Delivery sequence -> session of entries of this server that are still to come with a `fill`."""
         self._moved = trio.Event()
+        self._behind = trio.Event()
         self._left = trio.Event()
 
     @property
@@ -81,20 +85,56 @@ class Hub:
         return iter(list(self._streaming.values()))
 
     def publish(self, entries: list[DeliveryEntry]) -> None:
-        """New entries are durable. Wakes `run`."""
+        """New entries of this server are durable. Wakes `run`, unless others have written in between: then `behind`."""
+        fresh = [entry for entry in entries if entry.sequence > self.frontier]
+        if not fresh:
+            return
+        if fresh[0].sequence == self.frontier + 1:
+            self._extend(fresh)
+        else:
+            self._origins |= {entry.sequence: entry.origin for entry in fresh if entry.origin}
+            self.reaches(fresh[-1].sequence)
+
+    def reaches(self, frontier: int) -> None:
+        """The log reaches `frontier`, and not all of that is at hand. Wakes who waits in `behind`."""
+        if frontier > max(self.frontier, self._reached):
+            self._reached = frontier
+            self._behind.set()
+
+    async def behind(self) -> int:
+        """Return as soon as the log is known to reach further than the tail; how far."""
+        while self._reached <= self.frontier:
+            self._behind = trio.Event()
+            await self._behind.wait()
+        return self._reached
+
+    def fill(self, entries: list[DeliveryEntry]) -> None:
+        """Everything that follows the tail, as read from the store up to some point. Wakes `run`.
+
+        Nothing at all: what was said to be reached is not there (any more).
+        """
+        if not entries:
+            self._reached = self.frontier
+        fresh = [entry for entry in entries if entry.sequence > self.frontier]
+        for entry in fresh:
+            entry.origin = self._origins.pop(entry.sequence, 0)
+        self._extend(fresh)
+
+    def skip_to(self, frontier: int) -> None:
+        """The log has grown by more than a tail: who lacks what is below `frontier` reads the store. Wakes `run`."""
+        self._origins.clear()
+        self.tail = Tail(frontier)
+        self._moved.set()
+
+    def _extend(self, entries: list[DeliveryEntry]) -> None:
         if entries:
             self.tail.extend(entries)
             self._moved.set()
 
-    def reaches(self, frontier: int) -> None:
-        """Somebody else has written to the log: it reaches `frontier`. Wakes `run`."""
-        if frontier > self.frontier:
-            self.tail.advance(frontier)
-            self._moved.set()
-
     def begin_anew(self, frontier: int) -> None:
         """Somebody else has put another log in place of this one: all peers have to come again."""
-        self.tail = Tail(frontier)
+        self._reached = frontier
+        self.skip_to(frontier)
         for peer in list(self._connected.values()):
             peer.drain()
 

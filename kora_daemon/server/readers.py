@@ -71,6 +71,12 @@ class Readers:
         upto = read.upto if complete else inside[-1].sequence
         return Page.of(read.after, upto, visible_entries(view, self._encoded(inside)))
 
+    async def entries_after(self, sequence: int) -> list[DeliveryEntry]:
+        """The entries that follow `sequence`, as far as a page goes, unfiltered."""
+        return await self._threads.run(
+            lambda: self._encoded(self._store.entries_after(sequence, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES))
+        )
+
     def _encoded(self, entries: Sequence[LogEntry]) -> list[DeliveryEntry]:
         return [self._encode(entry, 0) for entry in entries]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 from msgspec import Struct
@@ -33,6 +33,8 @@ class Relay:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self.abroad: Callable[[DocumentUpdate], None] | None = None
+        """Is given each document update that a device of ours shares."""
         self._requests: OrderedDict[str, _OpenRequest] = OrderedDict()
         """Blob requests on their way, by an id of ours: devices choose theirs freely, they may coincide."""
 
@@ -41,12 +43,20 @@ class Relay:
         if isinstance(message, DocumentUpdate):
             if len(message.update) <= MAX_DOCUMENT_UPDATE_LENGTH:
                 self._pass_on(sender, message)
+                if self.abroad is not None:
+                    self.abroad(message)
         elif isinstance(message, BlobRequest) and _SHA256.fullmatch(message.hash):
             self._ask(sender, message)
         elif isinstance(message, BlobResponse):
             self._answer(message)
         elif isinstance(message, BlobPush):
             pass  # kept centrally once there is a blob store; without one it is dropped (wire.md section 9)
+
+    def hear(self, update: DocumentUpdate) -> None:
+        """Pass on what a device of another daemon shares."""
+        frame = codec.encode(update)
+        for peer in self._hub.streaming():
+            peer.send(frame)
 
     def forget(self, peer: Peer) -> None:
         """A peer has left: nobody waits for its answers any more."""

@@ -27,6 +27,7 @@ from kora_daemon.server.awareness import AwarenessBroadcaster, AwarenessRelay
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.connection import Connection, Origin, Services
 from kora_daemon.server.hub import Hub
+from kora_daemon.server.neighbours import Neighbours
 from kora_daemon.server.readers import Readers
 from kora_daemon.server.relay import Relay
 from kora_daemon.server.threads import ThreadPool
@@ -40,6 +41,10 @@ log = structlog.get_logger("kora.server")
 
 CHECKPOINT_INTERVAL_S = 0.25
 WATCH_INTERVAL_S = 0.5
+OWN_COMMIT_S = 0.05
+MAX_FOLLOWED = 20_000
+"""Operations of others that are read into the tail; more than that are not worth it."""
+OUTAGE_PAUSE_S = 0.5
 
 
 class ServerOptions(Struct, frozen=True):
@@ -125,7 +130,17 @@ class SyncServer:
                 core.start_soon(services.awareness.run)
                 core.start_soon(self._keep_house, services.writer)
                 core.start_soon(self._watch_log, services)
+                core.start_soon(self._follow_log, services)
                 core.start_soon(self._write, services.writer, core.cancel_scope)
+                channel = self._store.channel()
+                if channel is not None:
+                    neighbours = Neighbours(
+                        channel, services.awareness.relay, services.hub.reaches, services.relay.hear
+                    )
+                    services.awareness.relay.abroad = neighbours.present
+                    services.relay.abroad = neighbours.shared
+                    core.start_soon(neighbours.listen)
+                    core.start_soon(neighbours.speak)
                 self._services = services
                 task_status.started()
                 await self._stop.wait()
@@ -171,7 +186,23 @@ class SyncServer:
                 if frontier < reached:
                     log.warning("store.log_replaced", frontier=frontier)
                     hub.begin_anew(frontier)
+                # A commit of our own is published in a moment.
+                await trio.sleep(OWN_COMMIT_S)
                 hub.reaches(frontier)
+
+    async def _follow_log(self, services: Services) -> None:
+        """Take into the tail what others have written, read once for all sessions."""
+        hub = services.hub
+        while True:
+            reached = await hub.behind()
+            if reached - hub.frontier > MAX_FOLLOWED:
+                hub.skip_to(reached)
+                continue
+            try:
+                hub.fill(await services.readers.entries_after(hub.frontier))
+            except StoreError as error:
+                log.warning("store.read_failed", error=str(error))
+                await trio.sleep(OUTAGE_PAUSE_S)
 
     async def _write(self, writer: Writer, core: trio.CancelScope) -> None:
         await writer.run()

@@ -5,7 +5,7 @@ Sessions that keep up are served from here; those further behind read the store.
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Iterable
 from itertools import islice
 
@@ -19,45 +19,40 @@ MAX_PAGE_ENTRIES = 1_000
 MAX_CACHED_BYTES = 16 << 20
 """Of operations in pages kept for the next session that asks; each may cost twice as much again in ready frames."""
 _ENTRY_OVERHEAD_BYTES = 400
+_MOST_DROPPED = 1_000
+"""Kept at the beginning of the lists before these are cut, at half of their length at the earliest."""
 
 
 class Tail:
-    """Entries above `floor`, up to the frontier. A page is cut and filtered once for all sessions of a view."""
+    """All entries above `floor`, up to the frontier. A page is cut and filtered once for all sessions of a view."""
 
     def __init__(self, frontier: int, max_bytes: int = MAX_TAIL_BYTES) -> None:
         self.floor = frontier
         self.frontier = frontier
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._entries: deque[DeliveryEntry] = deque()
+        self._entries: list[DeliveryEntry] = []
+        self._sequences: list[int] = []
+        self._dropped = 0
+        """Entries at the beginning of the lists that are no longer part of the tail."""
         self._pages: dict[tuple[str, int, int], Page] = {}
         self._cached_bytes = 0
 
     def extend(self, entries: Iterable[DeliveryEntry]) -> None:
-        """Add what was committed, in delivery order.
-
-        Where it does not join on, somebody else has committed in between, or a commit of ours that was reported as
-        failed: the tail starts anew behind that gap, and who is before it reads the store.
-        """
+        """Add everything that follows in the log, in delivery order: between two entries of the tail there is none."""
         for entry in entries:
-            if entry.sequence != self.frontier + 1:
-                self._entries.clear()
-                self._bytes = 0
-                self.floor = entry.sequence - 1
             self._entries.append(entry)
+            self._sequences.append(entry.sequence)
             self._bytes += len(entry.body) + _ENTRY_OVERHEAD_BYTES
             self.frontier = entry.sequence
         while self._bytes > self._max_bytes:
-            oldest = self._entries.popleft()
+            oldest = self._entries[self._dropped]
             self._bytes -= len(oldest.body) + _ENTRY_OVERHEAD_BYTES
             self.floor = oldest.sequence
-        self._forget_pages()
-
-    def advance(self, frontier: int) -> None:
-        """The log reaches `frontier`, and what is below is not at hand: who lacks it reads the store."""
-        self._entries.clear()
-        self._bytes = 0
-        self.floor = self.frontier = frontier
+            self._dropped += 1
+        if self._dropped > _MOST_DROPPED and 2 * self._dropped > len(self._entries):
+            del self._entries[: self._dropped], self._sequences[: self._dropped]
+            self._dropped = 0
         self._forget_pages()
 
     def page(self, view: View, after: int, upto: int) -> Page | None:
@@ -82,10 +77,9 @@ class Tail:
         self._cached_bytes = 0
 
     def _cut(self, view: View, after: int, upto: int) -> Page:
-        first = self._position(after)
         entries: list[DeliveryEntry] = []
         size = 0
-        for entry in islice(self._entries, first, None):
+        for entry in islice(self._entries, bisect_right(self._sequences, after, lo=self._dropped), None):
             if entry.sequence > upto:
                 break
             entries.append(entry)
@@ -94,7 +88,3 @@ class Tail:
                 upto = entry.sequence
                 break
         return Page.of(after, upto, visible_entries(view, entries))
-
-    def _position(self, after: int) -> int:
-        """Index of the first entry above `after`."""
-        return after - self.floor

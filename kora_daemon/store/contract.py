@@ -193,6 +193,10 @@ class Store(Protocol):
         """The log at one moment, whatever is written meanwhile. Not to be held for longer than it takes to read it."""
         ...
 
+    def channel(self) -> Channel | None:
+        """A new way to talk to other servers on the same database; None where there can be none."""
+        ...
+
     # Records (store.md section 4)
 
     def plan_upgrade(self, schema: Schema) -> Upgrade:
@@ -239,6 +243,33 @@ class Store(Protocol):
 
         Such a replay knows no fields, so records are as they were written, without times and atomic composition.
         """
+        ...
+
+
+class Channel(Protocol):
+    """Carries words between the servers on one database. `open`, `send` and `close` block; all may raise StoreError."""
+
+    def open(self) -> None:
+        """Connect and listen; what was said before is not heard. Opens anew what is open."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back. Idempotent."""
+        ...
+
+    def fileno(self) -> int:
+        """Readable as soon as there may be something to drain."""
+        ...
+
+    def drain(self) -> tuple[int | None, list[bytes]]:
+        """What was heard since: the largest delivery sequence that another server has committed, and all words.
+
+        Does not block.
+        """
+        ...
+
+    def send(self, word: bytes) -> None:
+        """Say a word of any length to all others, and perhaps oneself."""
         ...
 
 

@@ -139,6 +139,10 @@ class MemoryStore:
             snapshot = MemorySnapshot(dict(log.vector), list(log.entries))
         yield snapshot
 
+    def channel(self) -> None:
+        """One server has such a store for itself."""
+        return None
+
     # Records
 
     def plan_upgrade(self, schema: Schema) -> Upgrade:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kora_daemon.materialization.columns import ColumnValue, Dialect, column_names
-from kora_daemon.materialization.conditions import JSON_KINDS, Condition, JsonKey, Special
+from kora_daemon.materialization.conditions import JSON_KINDS, Condition, JsonKey, Special, column_kind
 from kora_daemon.materialization.ddl import quoted
 from kora_daemon.model.record import RecordQuery
 from kora_daemon.model.schema import Collection, Kind
@@ -38,28 +38,20 @@ class Sql:
     def upsert(self, collection: str, fields: Mapping[str, Kind]) -> str:
         """Writes whole rows, as `columns.record_row` makes them."""
         names = column_names(fields)
+        places = ", ".join("?" for _ in names)
+        return self._upsert(collection, names, f"VALUES ({places})")
+
+    def _upsert(self, collection: str, names: Sequence[str], rows: str) -> str:
+        columns = ", ".join(map(quoted, names))
         updated = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in names[1:])
-        columns, places = ", ".join(map(quoted, names)), ", ".join(self._places(fields))
         return _join(
-            f"INSERT INTO {quoted(collection)} ({columns}) VALUES ({places})",
-            f'ON CONFLICT ("id") DO UPDATE SET {updated}',
+            f"INSERT INTO {quoted(collection)} ({columns}) {rows}", f'ON CONFLICT ("id") DO UPDATE SET {updated}'
         )
 
     def update(self, collection: str, columns: Mapping[str, Kind]) -> str:
         """Writes these columns of a row that is there; its id comes last."""
-        changed = ", ".join(
-            f"{quoted(name)} = {place}"
-            for name, place in zip(columns, self._kind_places(columns.values()), strict=True)
-        )
+        changed = ", ".join(f"{quoted(name)} = ?" for name in columns)
         return f'UPDATE {quoted(collection)} SET {changed} WHERE "id" = ?'
-
-    def _places(self, fields: Mapping[str, Kind]) -> list[str]:
-        return self._kind_places(("string", *fields.values(), "timestamp", "timestamp", "timestamp"))
-
-    def _kind_places(self, kinds: Iterable[Kind]) -> list[str]:
-        if self.dialect is Dialect.SQLITE:
-            return ["?" for _ in kinds]
-        return ["?::jsonb" if kind in ("array", "object", "json") else "?" for kind in kinds]
 
     def select(self, collection: Collection, query: RecordQuery, where: Sequence[Condition]) -> Statement | None:
         """The rows of a query in the order of `columns.column_names`; None when there can be none."""
@@ -68,7 +60,9 @@ class Sql:
             return None
         clause, bindings = found
         names = ", ".join(self._shown(name, kind) for name, kind in self._columns(collection))
-        text = _join(f"SELECT {names} FROM {quoted(collection.name)}{clause}", f"ORDER BY {self._order(query)}")
+        text = _join(
+            f"SELECT {names} FROM {quoted(collection.name)}{clause}", f"ORDER BY {self._order(collection, query)}"
+        )
         if query.limit is not None or query.offset:
             text = _join(text, f"LIMIT {self._limit(query.limit)} OFFSET {query.offset}")
         return text, bindings
@@ -110,9 +104,9 @@ class Sql:
             ("_deleted", "timestamp"),
         )
 
-    def _shown(self, name: str, kind: Kind) -> str:
-        as_text = self.dialect is Dialect.POSTGRES and kind in ("array", "object", "json")
-        return f"{quoted(name)}::text" if as_text else quoted(name)
+    def _shown(self, name: str, _kind: Kind) -> str:
+        """What is read of a column."""
+        return quoted(name)
 
     def _where(self, where: Sequence[Condition], *, include_deleted: bool) -> Statement | None:
         parts = [] if include_deleted else ['"_deleted" = 0']
@@ -122,24 +116,29 @@ class Sql:
                 return None
             if operand is Special.NULL:
                 parts.append(f"{quoted(column)} IS NULL")
-            elif isinstance(operand, JsonKey) or kind in JSON_KINDS:
-                parts.append(f"{self._json_key(quoted(column))} = ?")
-                bindings.append(str(operand))
             else:
-                parts.append(f"{quoted(column)} = ?")
-                bindings.append(operand)
+                part, bound = self._equal(column, kind, operand)
+                parts.append(part)
+                bindings += bound
         return (f" WHERE {' AND '.join(parts)}" if parts else ""), bindings
 
-    def _order(self, query: RecordQuery) -> str:
+    def _equal(self, column: str, kind: Kind, operand: str | int | float | bytes) -> Statement:
+        """The condition that a column holds a value that is not null."""
+        if isinstance(operand, JsonKey) or kind in JSON_KINDS:
+            return f"{self._json_key(quoted(column))} = ?", [str(operand)]
+        return f"{quoted(column)} = ?", [operand]
+
+    def _order(self, collection: Collection, query: RecordQuery) -> str:
         by_id = f'"id"{self._collate}'
         if query.order_by is None:
             return by_id
-        column = quoted(query.order_by)
         direction = " DESC" if query.descending else ""
-        return f"{column} IS NULL, {column}{self._collation_of(query.order_by)}{direction}, {by_id}"
+        place = self._place(query.order_by, column_kind(collection, query.order_by))
+        return f"{quoted(query.order_by)} IS NULL, {place}{direction}, {by_id}"
 
-    def _collation_of(self, _column: str) -> str:
-        return ""
+    def _place(self, column: str, _kind: Kind) -> str:
+        """What rows are ordered by to be ordered by a column."""
+        return quoted(column)
 
     def _limit(self, limit: int | None) -> str:
         if limit is not None:

@@ -160,6 +160,10 @@ class SqliteStore:
             connection.execute(queries.FRONTIER).fetchall()  # only a read begins the view of that moment
             yield SqliteSnapshot(connection)
 
+    def channel(self) -> None:
+        """One server has such a store for itself."""
+        return None
+
     # Records
 
     def plan_upgrade(self, schema: Schema) -> Upgrade:

@@ -75,16 +75,15 @@ class TestPages:
         assert page.authors == {"node-a", "node-b"}
         assert page.origins == {4}
 
-    def test_behind_a_gap_it_starts_anew(self) -> None:
-        # What is missing may have been committed by somebody else: only the store can tell.
+    def test_numbers_that_were_never_given_make_no_difference(self) -> None:
         tail = Tail(10)
-        tail.extend(numbered(11, 12))
-        tail.extend(numbered(14, 15))
-        assert (tail.floor, tail.frontier) == (13, 15)
-        assert tail.page(ALL, 10, 15) is None
-        assert tail.page(ALL, 12, 15) is None
-        assert sequences(tail.page(ALL, 13, 15)) == [14, 15]
-        assert sequences(tail.page(ALL, 14, 15)) == [15]
+        tail.extend(numbered(12))
+        tail.extend(numbered(20, 21))
+        assert (tail.floor, tail.frontier) == (10, 21)
+        assert sequences(tail.page(ALL, 10, 21)) == [12, 20, 21]
+        assert sequences(tail.page(ALL, 11, 19)) == [12]
+        assert sequences(tail.page(ALL, 12, 20)) == [20]
+        assert sequences(tail.page(ALL, 15, 15)) == []
 
     def test_a_long_page_ends_early_and_the_next_goes_on_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "MAX_PAGE_ENTRIES", 3)

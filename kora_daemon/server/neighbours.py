@@ -1,0 +1,182 @@
+"""Other daemons on the same database: they hear of our commits, presence and document updates, and we of theirs.
+
+Everything here is a hint or ephemeral. Operations travel in the log alone; a lost word about them costs the time until
+the next look at it. Presence is said again every few seconds, in whole: who has missed something catches up, and who
+does not speak any more is gone with all its users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+import msgspec
+import structlog
+import trio
+from msgspec import Raw, Struct
+
+from kora_daemon.errors import StoreError
+from kora_daemon.protocol.messages import DocumentUpdate
+from kora_daemon.server.awareness import AwarenessRelay
+from kora_daemon.server.clock import new_id
+from kora_daemon.server.threads import ThreadPool
+from kora_daemon.store.contract import Channel
+
+FLUSH_INTERVAL_S = 0.02
+"""Between two words of ours: what happens meanwhile goes into one."""
+WHOLE_INTERVAL_S = 5.0
+SILENT_AFTER_S = 16.0
+"""A daemon that was not heard of for three wholes is gone."""
+MAX_WAITING_BYTES = 8 << 20
+"""Of document updates on their way out; further ones are dropped meanwhile: what matters travels in operations, too."""
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+log = structlog.get_logger("kora.neighbours")
+
+_NULL = Raw(b"null")
+
+
+class Word(Struct, omit_defaults=True):
+    """What one daemon tells the others.
+
+    `presence` maps a number of the speaker's to a client's state, null for one that has none any more; a `whole` word
+    has all that there are.
+    """
+
+    speaker: str
+    presence: dict[str, Raw] = {}
+    whole: bool = False
+    documents: list[tuple[str, str, str, str]] = []
+
+
+_decode = msgspec.json.Decoder(Word).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Neighbours:
+    """Speaks to and hears of the other daemons, as long as `run` runs.
+
+    `reaches` is told delivery sequences that the log has reached, `document` gets what devices of others share.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        relay: AwarenessRelay,
+        reaches: Callable[[int], None],
+        document: Callable[[DocumentUpdate], None],
+    ) -> None:
+        self._channel = channel
+        self._relay = relay
+        self._reaches = reaches
+        self._document = document
+        self._id = new_id()
+        self._thread = ThreadPool("kora-neighbours", 2)
+        self._present: dict[str, Raw] = {}
+        self._changed: dict[str, Raw] = {}
+        self._documents: list[tuple[str, str, str, str]] = []
+        self._waiting_bytes = 0
+        self._due = trio.Event()
+        self._heard_at: dict[str, float] = {}
+        self._known: dict[str, set[str]] = {}
+        """Speaker -> its clients that are present here."""
+
+    # What is said here
+
+    def present(self, client: int, state: Raw | None) -> None:
+        """A client of ours has this state, or none any more."""
+        number = str(client)
+        if state is None:
+            self._present.pop(number, None)
+        else:
+            self._present[number] = state
+        self._changed[number] = _NULL if state is None else state
+        self._due.set()
+
+    def shared(self, update: DocumentUpdate) -> None:
+        """A device of ours shares a document update."""
+        if self._waiting_bytes < MAX_WAITING_BYTES:
+            self._documents.append((update.collection, update.record_id, update.field, update.update))
+            self._waiting_bytes += len(update.update)
+            self._due.set()
+
+    async def speak(self) -> None:
+        """Say what is new, and from time to time everything, for ever."""
+        said_all_at = -WHOLE_INTERVAL_S
+        while True:
+            with trio.move_on_after(max(0.0, said_all_at + WHOLE_INTERVAL_S - trio.current_time())):
+                await self._due.wait()
+            self._due = trio.Event()
+            if trio.current_time() - said_all_at >= WHOLE_INTERVAL_S:
+                said_all_at = trio.current_time()
+                word = Word(self._id, dict(self._present), True, self._documents)
+            else:
+                word = Word(self._id, self._changed, False, self._documents)
+            self._changed, self._documents, self._waiting_bytes = {}, [], 0
+            await self._say(_encode(word))
+            self._forget_the_silent()
+            await trio.sleep(FLUSH_INTERVAL_S)
+
+    async def _say(self, text: bytes) -> None:
+        with suppress(StoreError):  # the writer meets the same trouble, and reports it
+            await self._thread.run(lambda: self._channel.send(text))
+
+    # What is heard from there
+
+    async def listen(self) -> None:
+        """Take in what others say, for ever; connects again, and looks at the log, when the connection is lost."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                await self._thread.run(self._channel.open)
+                pause_s = FIRST_PAUSE_S
+                while True:
+                    await trio.lowlevel.wait_readable(self._channel.fileno())
+                    self._take(*self._channel.drain())
+            except (StoreError, OSError) as error:
+                log.warning("neighbours.lost", error=str(error))
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _take(self, frontier: int | None, words: list[bytes]) -> None:
+        if frontier is not None:
+            self._reaches(frontier)
+        for text in words:
+            try:
+                word = _decode(text)
+            except msgspec.DecodeError as error:
+                log.warning("neighbours.not_understood", error=str(error))
+                continue
+            if word.speaker != self._id:
+                self._hear(word)
+
+    def _hear(self, word: Word) -> None:
+        self._heard_at[word.speaker] = trio.current_time()
+        known = self._known.setdefault(word.speaker, set())
+        if word.whole:
+            for number in known - word.presence.keys():
+                self._left(word.speaker, number)
+        self._see(word.speaker, word.presence)
+        for collection, record_id, field, update in word.documents:
+            self._document(DocumentUpdate(new_id(), collection, record_id, field, update))
+
+    def _see(self, speaker: str, presence: Mapping[str, Raw]) -> None:
+        known = self._known[speaker]
+        for number, state in presence.items():
+            if state == _NULL:
+                self._left(speaker, number)
+            else:
+                known.add(number)
+                self._relay.add_distant(f"{speaker}/{number}", state)
+
+    def _left(self, speaker: str, number: str) -> None:
+        self._known[speaker].discard(number)
+        self._relay.remove_client(f"{speaker}/{number}")
+
+    def _forget_the_silent(self) -> None:
+        now = trio.current_time()
+        for speaker in [one for one, heard_at in self._heard_at.items() if now - heard_at > SILENT_AFTER_S]:
+            for number in list(self._known[speaker]):
+                self._left(speaker, number)
+            del self._heard_at[speaker], self._known[speaker]
