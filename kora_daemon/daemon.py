@@ -187,6 +187,7 @@ def listener_options(settings: Settings) -> ListenerOptions:
     return ListenerOptions(
         server.host,
         server.port,
+        server.reuse_port,
         tls,
         server.trusted_proxies,
         settings.limits.max_message_bytes,

@@ -115,6 +115,14 @@ class StoreSettings:
         "full",
         '"full": what is acknowledged survives power loss; "normal": it survives a crash of the process.',
     )
+    readers: int = key(integer(1, 64), 4, "Connections that read beside the one that writes; each is a thread, too.")
+    connect_timeout: float = key(
+        number(0, _MOST_SECONDS, above=True), 10.0, "PostgreSQL: seconds for a connection to be made."
+    )
+    statement_timeout: float = key(
+        number(0, _MOST_SECONDS, above=True), 30.0, "PostgreSQL: seconds for one statement to be answered."
+    )
+    application_name: str = key(text(), "kora-daemon", "PostgreSQL: what its own views call our connections.")
     outage_patience: float = key(
         number(0, 25),
         15.0,

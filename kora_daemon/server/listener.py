@@ -29,6 +29,8 @@ class ListenerOptions(Struct, frozen=True):
 
     hosts: Sequence[str] = ("127.0.0.1",)
     port: int = 4567
+    reuse_port: bool = False
+    """Whether other daemons may listen on the same port; the system spreads connections over them."""
     tls: ssl.SSLContext | None = None
     trusted_proxies: Sequence[Network] = ()
     max_message_bytes: int = 33_554_432
@@ -52,7 +54,10 @@ class Listener:
         listeners: list[trio.SocketListener] = []
         port = self._options.port
         for host in self._options.hosts:
-            opened = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+            if self._options.reuse_port:
+                opened = await _open_shared(host, port)
+            else:
+                opened = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
             listeners += opened
             port = opened[0].socket.getsockname()[1]
         return listeners
@@ -106,6 +111,31 @@ class Listener:
         except ValueError:
             return False
         return any(parsed in network for network in self._options.trusted_proxies)
+
+
+async def _open_shared(host: str, port: int) -> list[trio.SocketListener]:
+    """Listen on all addresses of a host, together with whoever else asks for that. Raises OSError."""
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[trio.SocketListener] = []
+    try:
+        for family, kind, protocol, _, address in found:
+            listening = trio.socket.socket(family, kind, protocol)
+            try:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                if family == socket.AF_INET6:
+                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                await listening.bind(address)
+                listening.listen(BACKLOG)
+                listeners.append(trio.SocketListener(listening))
+            except BaseException:
+                listening.close()
+                raise
+    except BaseException:
+        for opened in listeners:
+            opened.socket.close()
+        raise
+    return listeners
 
 
 def tls_context(certificate: str, key: str) -> ssl.SSLContext:

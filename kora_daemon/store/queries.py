@@ -68,11 +68,11 @@ HISTORY = _select(
 )
 RECORD_IDS: dict[RefillSource, str] = {
     "log": """
-        SELECT DISTINCT record_id FROM operations WHERE collection = ? AND record_id > ? ORDER BY record_id LIMIT ?
+        SELECT DISTINCT record_id FROM operations WHERE collection = ? AND {bounds} ORDER BY record_id LIMIT ?
     """,
-    "states": "SELECT record_id FROM kora_records WHERE collection = ? AND record_id > ? ORDER BY record_id LIMIT ?",
+    "states": "SELECT record_id FROM kora_records WHERE collection = ? AND {bounds} ORDER BY record_id LIMIT ?",
 }
-COUNT_HISTORY = "SELECT count(*) FROM operations WHERE collection = ? AND record_id > ?"
+COUNT_HISTORY = "SELECT count(*) FROM operations WHERE collection = ? AND {bounds}"
 LISTED = "SELECT value FROM json_each(?)"
 FORGET_RECORDS = """
     DELETE FROM kora_records WHERE collection = ? AND {bounds} AND record_id NOT IN (SELECT value FROM json_each(?))

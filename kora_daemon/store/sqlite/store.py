@@ -209,7 +209,8 @@ class SqliteStore:
 
     def count_history(self, collection: str, after: str | None = None) -> int:
         """How many operations the records of a collection have, of those with an id above `after`."""
-        with self._connections.rows(queries.COUNT_HISTORY, (collection, "" if after is None else after)) as rows:
+        bounds, bindings = SQL.between("record_id", after, None)
+        with self._connections.rows(queries.COUNT_HISTORY.format(bounds=bounds), (collection, *bindings)) as rows:
             return int(next(rows)[0])
 
     def query_collection(self, collection: str, query: RecordQuery | None = None) -> list[Record]:

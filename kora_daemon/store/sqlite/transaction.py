@@ -159,8 +159,9 @@ class SqliteTransaction:
 
     def record_ids(self, collection: str, after: str | None, limit: int, source: RefillSource) -> list[str]:
         """At most `limit` ids of records above `after`, ascending, that the log or the states know."""
-        query = queries.RECORD_IDS[source]
-        return [record_id for (record_id,) in self._execute(query, (collection, "" if after is None else after, limit))]
+        bounds, bindings = SQL.between("record_id", after, None)
+        query = queries.RECORD_IDS[source].format(bounds=bounds)
+        return [record_id for (record_id,) in self._execute(query, (collection, *bindings, limit))]
 
     def replace_records(
         self, collection: str, after: str | None, upto: str | None, states: Mapping[RecordKey, RecordState]
