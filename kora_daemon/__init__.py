@@ -2,41 +2,68 @@
 
 The map, from the edge inwards. Data flows down this list, answers flow back up.
 
-    daemon      builds everything from the settings, and its life and death
-    server      sockets, tasks, threads: listener, connection, writer, hub, presence, relays   (the only trio)
-    wire        bytes <-> messages
-    protocol    the sans-io core: session, handshake, uploads, delivery
-    apply       the judgement on incoming operations, inside one write transaction
-    store       the log: contract, memory, SQLite
-    auth        who somebody is: contract, none, static tokens
-    model       what Kora talks about: operation, clock, identity, causal order, view
+    daemon           builds everything from the settings, and its life and death
+    maintenance      what operators do to a store besides: migrate, backfill, apply, backup, restore
+    parts, hooks     what the settings name: the store, the schema file, the app's own callables
+    store_lock       one daemon for a SQLite file
+    server           sockets, tasks, threads: listener, connection, validation, writer, hub, presence   (the only trio)
+    wire             bytes <-> messages
+    protocol         the sans-io core: session, handshake, uploads, delivery
+    apply            the judgement on operations inside one write transaction, trusted writes, refill, restore
+    auth             who somebody is: contract, none, static tokens
+    backup           the log as one file: export, verification
+    schema_file      the app's schema, from JSON or TOML
+    store            log and records: contract, memory, SQLite
+    materialization  operations -> records: fold, columns, shapes, stamps, the plan of an upgrade
+    model            what Kora talks about: operation, record, schema, clock, identity, causal order, view
     config, log, errors
 
 As a library: build a `SyncServer` from a store and a provider, `start` it in a nursery, hand it connections.
 """
 
+from kora_daemon.apply.pipeline import ApplyRules
+from kora_daemon.apply.trusted import ConditionalWrite, Mutation, Refusal, TrustedOutcome
 from kora_daemon.auth.contract import AuthContext, AuthProvider
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.auth.token import StaticToken, StaticTokenProvider
 from kora_daemon.config import Settings, load_settings
+from kora_daemon.errors import AuthUnavailable
+from kora_daemon.model.outcome import Rejection
+from kora_daemon.model.record import QueryError, Record, RecordKey, RecordQuery
+from kora_daemon.model.schema import Schema
+from kora_daemon.schema_file import load_schema
 from kora_daemon.server.awareness import AwarenessRelay
 from kora_daemon.server.connection import Origin
 from kora_daemon.server.sync_server import ServerOptions, Status, SyncServer
 from kora_daemon.server.transport import MemoryPeer, MemoryTransport, Transport, memory_transport
+from kora_daemon.server.validation import IGNORE, Reject, ValidationContext
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.sqlite import SqliteStore
 from kora_daemon.version import VERSION as __version__
 
 __all__ = [
+    "IGNORE",
+    "ApplyRules",
     "AuthContext",
     "AuthProvider",
+    "AuthUnavailable",
     "AwarenessRelay",
+    "ConditionalWrite",
     "MemoryPeer",
     "MemoryStore",
     "MemoryTransport",
+    "Mutation",
     "NoAuthProvider",
     "Origin",
+    "QueryError",
+    "Record",
+    "RecordKey",
+    "RecordQuery",
+    "Refusal",
+    "Reject",
+    "Rejection",
+    "Schema",
     "ServerOptions",
     "Settings",
     "SqliteStore",
@@ -46,7 +73,10 @@ __all__ = [
     "Store",
     "SyncServer",
     "Transport",
+    "TrustedOutcome",
+    "ValidationContext",
     "__version__",
+    "load_schema",
     "load_settings",
     "memory_transport",
 ]

@@ -6,6 +6,7 @@ import typer
 
 from kora_daemon.config import load_settings
 from kora_daemon.config.shown import effective_toml
+from koractl.checks import check_settings
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
 
 app = typer.Typer(help="Show or check the configuration.", no_args_is_help=True, rich_markup_mode=None)
@@ -22,5 +23,5 @@ def show(config: ConfigOption = DEFAULT_CONFIG, debug: DebugOption = False) -> N
 def check(config: ConfigOption = DEFAULT_CONFIG, debug: DebugOption = False) -> None:
     """Say everything that is wrong with the configuration."""
     del debug
-    load_settings(config)
+    check_settings(load_settings(config))
     typer.echo(f"{config} is fine.")

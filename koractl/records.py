@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from msgspec.structs import replace
 
 from kora_daemon.config import load_settings
 from kora_daemon.maintenance import opened_store
 from kora_daemon.materialization.conditions import checked_collection, checked_query, column_kind
-from kora_daemon.model.record import Record, RecordQuery
+from kora_daemon.model.record import RecordQuery
 from kora_daemon.model.schema import Collection, Schema
 from kora_daemon.parts import required_schema
 from kora_daemon.store.contract import Store
 from koractl.formats import Format, write_records
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
-
-PAGE = 1_000
 
 CollectionArgument = Annotated[
     str, typer.Argument(metavar="COLLECTION", help="The collection, as the schema calls it.")
@@ -55,7 +52,8 @@ def query(
         asked = RecordQuery(_conditions(found, where), order_by, desc, limit, offset, include_deleted)
         checked_query(found, asked)
         columns = ("id", *found.fields, "_created_at", "_updated_at")
-        write_records(form, columns, _pages(store, collection, asked))
+        with store.stream_collection(collection, asked) as records:
+            write_records(form, columns, records)
 
 
 def count(
@@ -81,21 +79,14 @@ def _readable(config: Path) -> Iterator[tuple[Store, Schema]]:
         yield store, schema
 
 
-def _pages(store: Store, collection: str, asked: RecordQuery) -> Iterator[Record]:
-    """The records of a query, read a page at a time."""
-    offset, remaining = asked.offset, asked.limit
-    while remaining is None or remaining > 0:
-        size = PAGE if remaining is None else min(PAGE, remaining)
-        page = store.query_collection(collection, replace(asked, limit=size, offset=offset))
-        yield from page
-        if len(page) < size:
-            return
-        offset += size
-        remaining = None if remaining is None else remaining - size
-
-
 def _conditions(collection: Collection, given: list[str] | None) -> dict[str, Any]:
-    return dict(_condition(collection, one) for one in given or ())
+    conditions: dict[str, Any] = {}
+    for one in given or ():
+        name, value = _condition(collection, one)
+        if name in conditions:
+            raise typer.BadParameter(f"{name} is given twice, and can have one value only", param_hint="--where")
+        conditions[name] = value
+    return conditions
 
 
 def _condition(collection: Collection, given: str) -> tuple[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kora_daemon.config import load_settings
+from koractl.checks import check_settings
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
 
 
@@ -19,6 +20,7 @@ def serve(
     del debug
     settings = load_settings(config)
     if check:
+        check_settings(settings)
         typer.echo(f"{config} is fine.")
         return
     # Here, so that the other commands don't wait for the server's modules.

@@ -19,6 +19,8 @@ from kora_daemon.model.record import RecordKey
 from kora_daemon.store.contract import Store, WriteTransaction
 
 MAX_RECORDS = 250
+MAX_CAUGHT_UP = 5_000
+"""Records in one write; for more than that everything is made again, a little at a time."""
 MAX_OPERATIONS = 500
 """In one write: some 10 ms, for which a server beside it has to wait."""
 
@@ -32,8 +34,22 @@ class Progress(Struct, frozen=True):
     after: str | None
 
 
+def catch_up(tx: WriteTransaction) -> None:
+    """See to the records that another server has changed, which knows nothing of states."""
+    stale = tx.stale_records()
+    if len(stale) <= MAX_CAUGHT_UP:
+        if stale:
+            tx.save({key: fold_sorted(tx.history(key)) for key in stale})
+        return
+    for name in {key.collection for key in stale}:
+        tx.set_refill(name, Refill("log"))
+    tx.save({})
+
+
 def refill(store: Store) -> Iterator[Progress]:
     """Make all rows that are still to be made, a write at each step."""
+    with store.transaction() as tx:
+        catch_up(tx)
     while True:
         with store.transaction() as tx:
             pending = tx.refills()

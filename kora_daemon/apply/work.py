@@ -7,6 +7,7 @@ from heapq import merge
 
 from msgspec import Raw
 
+from kora_daemon.apply.refill import catch_up
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.fold import RecordState, advance, clock_order, fold_sorted, read_data
@@ -35,13 +36,7 @@ class Work:
         self._stamps: list[str | None] = []
         self._written: list[LogEntry] = []
         self._sequence_numbers: dict[str, int] = {}
-        self._catch_up()
-
-    def _catch_up(self) -> None:
-        """Another server has written to the log and knows nothing of states: see to the records it has changed."""
-        stale = self._tx.stale_records()
-        if stale:
-            self._tx.save({key: fold_sorted(self._tx.history(key)) for key in stale})
+        catch_up(tx)
 
     @property
     def dialect(self) -> Dialect:

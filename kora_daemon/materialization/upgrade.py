@@ -83,7 +83,7 @@ def plan_schema(
         wanted = shape_of(collection, schema.version)
         shapes[name] = agreed_shape(present[name], wanted) if name in present else wanted
     agreed = [_of_kinds(one, shapes[one.name].kinds) for one in schema.collections.values()]
-    steps = plan_upgrade(agreed, tables, dialect)
+    steps = plan_upgrade(agreed, tables, dialect, {name: schema.lookups(name) for name in schema.collections})
     refilled = {step.collection for step in steps if step.refill}
     for name in schema.collections:
         known = present.get(name)
@@ -100,11 +100,15 @@ def _of_kinds(collection: Collection, kinds: Mapping[str, Kind]) -> Collection:
 
 
 def plan_upgrade(
-    collections: Sequence[Collection], present: Mapping[str, PresentTable], dialect: Dialect
+    collections: Sequence[Collection],
+    present: Mapping[str, PresentTable],
+    dialect: Dialect,
+    lookups: Mapping[str, Sequence[tuple[str, ...]]] | None = None,
 ) -> list[Step]:
     """The steps to be taken in this order; none when nothing is missing. Columns no field has any more stay.
 
-    `present` maps name -> table for all tables of the database, those of the log included. Raises StoreError when a
+    `present` maps name -> table for all tables of the database, those of the log included; `lookups` maps collection ->
+    the columns that the server itself will look records up by, together. Raises StoreError when a
     table of a collection's name is none of ours.
     """
     tables = {_sameness(name, dialect): table for name, table in present.items()}
@@ -117,7 +121,7 @@ def plan_upgrade(
             steps.append(_creation(collection, dialect))
         else:
             steps.extend(_alterations(collection, table, dialect))
-        steps.extend(_index_creations(collection, table, taken, dialect))
+        steps.extend(_index_creations(collection, (lookups or {}).get(collection.name, ()), table, taken, dialect))
     return steps
 
 
@@ -176,16 +180,27 @@ def _replacement(name: str, table: PresentTable, found: str, column: ddl.Column)
 
 
 def _index_creations(
-    collection: Collection, table: PresentTable | None, taken: set[str], dialect: Dialect
+    collection: Collection,
+    lookups: Sequence[tuple[str, ...]],
+    table: PresentTable | None,
+    taken: set[str],
+    dialect: Dialect,
 ) -> Iterator[Step]:
     """Steps for the columns without an index of their own, whatever its name. Adds the new names to `taken`."""
     present = [] if table is None else [[_sameness(one, dialect) for one in of] for of in table.indexes.values()]
-    for field in (*collection.indexes, "_deleted"):
-        if [_sameness(field, dialect)] not in present:
-            index = _free_name(f"idx_{collection.name}_{field}", taken, dialect)
+    wanted: list[tuple[str, tuple[str, ...]]] = [
+        (f"idx_{collection.name}_{field}", (field,)) for field in (*collection.indexes, "_deleted")
+    ]
+    wanted += [(f"kora_{collection.name}_{'_'.join(fields)}", fields) for fields in lookups]
+    for name, fields in wanted:
+        columns = [_sameness(field, dialect) for field in fields]
+        if columns not in present:
+            present.append(columns)
+            index = _free_name(name, taken, dialect)
             taken.add(index.lower())
-            statement = ddl.index_creation(index, collection.name, (field,))
-            yield Step(collection.name, f"create index {index} on {collection.name}.{field}", (statement,))
+            statement = ddl.index_creation(index, collection.name, fields)
+            summary = f"create index {index} on {collection.name}.{', '.join(fields)}"
+            yield Step(collection.name, summary, (statement,))
 
 
 def _free_name(wanted: str, taken: set[str], dialect: Dialect) -> str:

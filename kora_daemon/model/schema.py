@@ -173,6 +173,22 @@ class Schema:
             by_target[relation.to_collection] = (*by_target.get(relation.to_collection, ()), relation)
         object.__setattr__(self, "relations_to", by_target)
 
+    def lookups(self, collection: str) -> list[tuple[str, ...]]:
+        """The fields by which the server looks records of a collection up, to hold constraints and references."""
+        known = self.collections[collection]
+        wanted = [one.fields for one in known.constraints if one.type in ("unique", "capacity") and one.fields]
+        wanted += [
+            (one.field,)
+            for _, one in sorted(self.relations.items())
+            if one.from_collection == collection and one.on_delete != "no-action"
+        ]
+        plain = [fields for fields in wanted if all(known.fields[name].kind in _INDEXED for name in fields)]
+        return list(dict.fromkeys(plain))
+
+
+_INDEXED: frozenset[Kind] = frozenset({"string", "enum", "number", "boolean", "timestamp"})
+"""Kinds whose columns are compared as they are."""
+
 
 def _digest(content: JsonValue) -> str:
     return sha256(canonical_json(content).encode()).hexdigest()

@@ -56,12 +56,14 @@ class AuthenticationUnavailable(Event):
 class LogRead(Event):
     """What the log holds at the handshake, answer to `ReadLog`.
 
-    `delta` are delivery sequences in causal order, for clients without a watermark.
+    `delta` are delivery sequences in causal order, for clients without a watermark. Watermarks below `floor` are of
+    another log, which this one has taken the place of.
     """
 
     frontier: int
     version_vector: Mapping[str, int]
     delta: Sequence[int] = ()
+    floor: int = 0
 
 
 class PageRead(Event):

@@ -244,7 +244,7 @@ class Session:
             selected_wire_format="json",
             accepted_scope=UNSET if greeting.scope is None else {name: {**w} for name, w in greeting.scope.items()},
             server_time=now.wall_ms,
-            server_max_delivery_sequence=UNSET if greeting.watermark is None else event.frontier,
+            server_max_delivery_sequence=UNSET if greeting.watermark is None else _announced(greeting.watermark, event),
         )
         self._stream = self._open_stream(greeting, event)
         self.phase = Phase.SYNCING
@@ -254,8 +254,8 @@ class Session:
         batch_size = self.rules.batch_size
         if greeting.watermark is None:
             return VectorStream(self.number, self.node_id, event.frontier, event.delta, batch_size)
-        # A watermark above the log: it was rolled back. The maximum just announced makes the client start over.
-        start = greeting.watermark if greeting.watermark <= event.frontier else 0
+        # Of another log: the maximum just announced makes the client start over.
+        start = greeting.watermark if event.floor <= greeting.watermark <= event.frontier else 0
         return WatermarkStream(self.number, self.node_id, start, event.frontier, batch_size)
 
     # Uploads (wire.md section 7)
@@ -317,6 +317,14 @@ class Session:
 
     def _share(self, message: say.Message, _now: on.Moment) -> list[do.Action]:
         return [do.Share(message)]
+
+
+def _announced(watermark: int, log: on.LogRead) -> int:
+    """How far the log reaches, as a client is told: less than its watermark when it has to start over.
+
+    A watermark above the log was rolled back; one below the floor is of a log that this one has taken the place of.
+    """
+    return 0 if watermark < log.floor else log.frontier
 
 
 _HANDLERS: dict[Phase, dict[type[Any], Callable[[Session, Any, on.Moment], list[do.Action]]]] = {

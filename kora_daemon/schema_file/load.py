@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -35,11 +36,12 @@ _FORMATS = {
 }
 
 
-def load_schema(path: Path) -> Schema:
+def load_schema(path: str | os.PathLike[str]) -> Schema:
     """The schema in a file that ends in `.json` or `.toml`.
 
     Raises `ConfigError` with every problem there is.
     """
+    path = Path(path)
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
         raise ConfigError(

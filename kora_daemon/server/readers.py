@@ -36,18 +36,18 @@ class Readers:
 
     def _greet(self, asked: ReadLog) -> LogRead:
         # The frontier first: what is committed in between is delivered live, not lost.
-        frontier = self._store.frontier()
-        vector = self._store.version_vector(self._nodes_of_interest(asked, frontier))
+        frontier, floor = self._store.frontier(), self._store.floor()
+        vector = self._store.version_vector(self._nodes_of_interest(asked, frontier, floor))
         delta = self._delta(asked, frontier) if asked.watermark is None else ()
-        return LogRead(frontier, vector, delta)
+        return LogRead(frontier, vector, delta, floor)
 
-    def _nodes_of_interest(self, asked: ReadLog, frontier: int) -> Iterable[str] | None:
+    def _nodes_of_interest(self, asked: ReadLog, frontier: int, floor: int) -> Iterable[str] | None:
         """The nodes that the client named, its own, and the authors of what it is about to be sent; None = all.
 
         Without those authors a stock client takes what it downloads for its own to upload: it remembers the vector of
         this answer, and sends everything above it at its next start. They tell it no more than the stream does.
         """
-        if not asked.watermark or asked.watermark > frontier:
+        if not asked.watermark or not floor <= asked.watermark <= frontier:
             return None
         return {*asked.known, *self._store.authors_after(asked.watermark)}
 

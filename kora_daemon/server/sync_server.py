@@ -100,6 +100,7 @@ class SyncServer:
         self._begun = False
         self._services: Services | None = None
         self._operations_at_start = 0
+        self._floor = 0
         self._started_at = 0.0
         self.clean_stop = True
         """False once sessions had to be cut off because they did not finish in time."""
@@ -122,6 +123,7 @@ class SyncServer:
             await thread.run(self._store.open)
             await self._prepare_records(thread)
             self._operations_at_start = await thread.run(self._store.count_operations)
+            self._floor = await thread.run(self._store.floor)
             services = self._build(await thread.run(self._store.frontier))
             self._started_at = trio.current_time()
             async with trio.open_nursery() as core:
@@ -177,14 +179,14 @@ class SyncServer:
 
     async def _watch_log(self, services: Services) -> None:
         """Notice what others write to the log: a command beside this server, or another server."""
-        hub = services.hub
+        hub, floor = services.hub, self._floor
         while True:
             await trio.sleep(WATCH_INTERVAL_S)
-            reached = hub.frontier
             with suppress(StoreError):  # the writer meets the same trouble, and reports it
-                frontier = await services.readers.read(lambda store: store.frontier())
-                if frontier < reached:
+                found, frontier = await services.readers.read(lambda store: (store.floor(), store.frontier()))
+                if found != floor:
                     log.warning("store.log_replaced", frontier=frontier)
+                    floor = found
                     hub.begin_anew(frontier)
                 # A commit of our own is published in a moment.
                 await trio.sleep(OWN_COMMIT_S)

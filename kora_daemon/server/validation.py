@@ -21,6 +21,8 @@ from kora_daemon.store.contract import Store
 
 VALIDATOR_THREADS = 4
 DEFAULT_TIMEOUT_S = 5.0
+MAX_BATCH_S = 20.0
+"""For all operations of a batch; what is left then is refused for now. A device waits 30 s for its acknowledgment."""
 _CODE_LENGTH = 64
 _MESSAGE_LENGTH = 500
 
@@ -40,6 +42,7 @@ class Ignore(Struct, frozen=True):
 
 
 IGNORE = Ignore()
+_LATER = Reject("VALIDATION_ERROR", "The operation could not be validated, send it again later", retriable=True)
 
 
 class Records(Protocol):
@@ -99,20 +102,28 @@ class Validation:
         known = await self._readers.read(lambda store: store.known_ids([one.id for one in operations]))
         context = ValidationContext(auth, self._store)
         verdicts = Verdicts([], [])
+        ends_at = trio.current_time() + MAX_BATCH_S
         for operation in operations:
-            verdict = None if operation.id in known else await self._ask(operation, context)
+            verdict: Reject | Ignore | None = None
+            if operation.id not in known:
+                late = trio.current_time() >= ends_at
+                verdict = _LATER if late else await self._ask(operation, context)
             if verdict is None:
                 verdicts.accepted.append(operation)
             elif isinstance(verdict, Reject):
                 verdicts.rejections.append(_rejection(operation, verdict))
         return verdicts
 
+    def _call(self, operation: Operation, context: ValidationContext) -> Reject | Ignore | None:
+        try:
+            return self._validator(json.loads(msgspec.json.encode(operation)), context)
+        except SystemExit as error:
+            raise RuntimeError("it wants the process to exit") from error
+
     async def _ask(self, operation: Operation, context: ValidationContext) -> Reject | Ignore | None:
         try:
             with trio.fail_after(self._timeout_s):
-                verdict = await self._threads.run_abandonable(
-                    lambda: self._validator(json.loads(msgspec.json.encode(operation)), context)
-                )
+                verdict = await self._threads.run_abandonable(lambda: self._call(operation, context))
         except trio.TooSlowError:
             problem = f"no answer within {self._timeout_s:g} s"
         except Exception as error:  # whatever it is, it is the app's own
@@ -122,7 +133,7 @@ class Validation:
                 return verdict
             problem = f"returned {type(verdict).__name__}, expected None, Reject or Ignore"
         log.error("validate.failed", operation=operation.id, collection=operation.collection, problem=problem)
-        return Reject("VALIDATION_ERROR", "The operation could not be validated, send it again later", retriable=True)
+        return _LATER
 
 
 def _rejection(operation: Operation, verdict: Reject) -> Rejection:

@@ -14,9 +14,9 @@ import structlog
 import trio
 from msgspec import Struct
 
-from kora_daemon.apply.pipeline import BatchOutcome, Pipeline
+from kora_daemon.apply.pipeline import BatchOutcome, Pipeline, refuse
 from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted
-from kora_daemon.errors import StoreError, StoreUnavailable
+from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry
 from kora_daemon.model.operation import Operation
 from kora_daemon.server.clock import wall_ms
@@ -194,13 +194,36 @@ class Writer:
             if isinstance(group, TrustedRequest):
                 return [self._commit_trusted(group)]
             return list(self._commit_together(group))
-        except StoreError:
+        except (StoreUnavailable, StoreCorrupt):
             raise
+        except StoreError as error:
+            if isinstance(group, TrustedRequest):
+                raise
+            log.error("store.refused", error=str(error))
+            return [self._commit_one_by_one(request) for request in group]
         except Exception as error:
             # Something in one of the batches that no check foresaw: it must not cost the others theirs.
             log.exception("writer.batch_failed", error=repr(error))
             alone = isinstance(group, TrustedRequest) or len(group) == 1
             return [None] if alone else [self._commit([request])[0] for request in group]  # type: ignore[union-attr]
+
+    def _commit_one_by_one(self, request: WriteRequest) -> _Written:
+        """Find out which operation it is that the store can't hold: it must cost nobody anything, nor come for ever."""
+        written = _Written(BatchOutcome([], []), [])
+        for operation in request.operations:
+            alone = WriteRequest([operation], 0, request.origin, request.answer)
+            try:
+                (one,) = self._commit_together([alone])
+            except (StoreUnavailable, StoreCorrupt):
+                raise
+            except StoreError:
+                refused = refuse(operation, "INVALID_OPERATION", "the store can't hold this operation")
+                written.outcome.rejections.append(refused)
+            else:
+                written.outcome.applied += one.outcome.applied
+                written.outcome.rejections += one.outcome.rejections
+                written.entries += one.entries
+        return written
 
     def _commit_together(self, group: list[WriteRequest]) -> list[_Written]:
         with self._store.transaction() as tx:

@@ -105,8 +105,8 @@ class WriteTransaction(Protocol):
     def replace_log(self, vector: Mapping[str, int]) -> None:
         """Empty the log, and all records with it; the version vector becomes `vector`.
 
-        The next `append` begins at delivery sequence 1; the first one of a later transaction goes on above every
-        sequence that the old log or the new one has had.
+        The next `append` begins at delivery sequence 1. Watermarks from before are of no meaning any more: the floor of
+        the store becomes a sequence that none of them reaches, and later transactions go on above that.
         """
         ...
 
@@ -148,7 +148,14 @@ class Store(Protocol):
         ...
 
     def frontier(self) -> int:
-        """The largest delivery sequence in the log, 0 for an empty one."""
+        """How far the log reaches: the largest delivery sequence in it, or its floor where that is more."""
+        ...
+
+    def floor(self) -> int:
+        """Where watermarks of this log begin: smaller ones are of a log that this one has taken the place of.
+
+        0 for a log that has taken no other's place, and another number for each that has.
+        """
         ...
 
     def count_operations(self) -> int:
@@ -228,6 +235,12 @@ class Store(Protocol):
 
     def query_collection(self, collection: str, query: RecordQuery | None = None) -> list[Record]:
         """The records that a query finds. Raises `QueryError`."""
+        ...
+
+    def stream_collection(
+        self, collection: str, query: RecordQuery | None = None
+    ) -> AbstractContextManager[Iterator[Record]]:
+        """The same, one after the other, as of one moment. Raises `QueryError`."""
         ...
 
     def find_record(self, collection: str, record_id: str) -> Record | None:

@@ -85,9 +85,14 @@ class MemoryStore:
         self.probe()
 
     def frontier(self) -> int:
-        """The largest delivery sequence in the log, 0 for an empty one."""
+        """How far the log reaches: the largest delivery sequence in it, or its floor where that is more."""
         with self._reading() as log:
-            return log.frontier
+            return max(log.frontier, log.floor)
+
+    def floor(self) -> int:
+        """Where watermarks of this log begin; see the contract."""
+        with self._reading() as log:
+            return log.floor
 
     def count_operations(self) -> int:
         """How many operations the log holds."""
@@ -194,6 +199,11 @@ class MemoryStore:
         where = conditions(known, asked.where, Dialect.SQLITE)
         with self._reading():
             return self._records.select(known, asked, where)
+
+    @contextmanager
+    def stream_collection(self, collection: str, query: RecordQuery | None = None) -> Iterator[Iterator[Record]]:
+        """The same, one after the other."""
+        yield iter(self.query_collection(collection, query))
 
     def find_record(self, collection: str, record_id: str) -> Record | None:
         """A live record, None where there is none. Raises `QueryError`."""

@@ -14,7 +14,7 @@ from kora_daemon.model.record import RecordKey
 
 
 class MemoryLog:
-    """Entries in delivery order. `floor` is a delivery sequence below which no further one is given."""
+    """Entries in delivery order. `floor` is where its watermarks begin, see the contract."""
 
     def __init__(self, vector: Mapping[str, int] | None = None, floor: int = 0) -> None:
         self.floor = floor

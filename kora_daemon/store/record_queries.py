@@ -109,7 +109,9 @@ class Sql:
         return quoted(name)
 
     def _where(self, where: Sequence[Condition], *, include_deleted: bool) -> Statement | None:
-        parts = [] if include_deleted else ['"_deleted" = 0']
+        # The plus keeps SQLite from looking for live rows by an index, which are almost all there are.
+        plus = "+" if where and self.dialect is Dialect.SQLITE else ""
+        parts = [] if include_deleted else [f'{plus}"_deleted" = 0']
         bindings: list[ColumnValue] = []
         for column, kind, operand in where:
             if operand is Special.NOTHING:

@@ -125,8 +125,8 @@ META = Table("kora_meta", (Column("key", "TEXT", "PRIMARY KEY"), Column("value",
 """What only this server keeps.
 
 `format`, `node_id`; `probe`, a number that each probe raises; `materialized`, the delivery sequence up to which the
-states of all records with a table are saved; `floor`, a delivery sequence below which none is given again; `shapes`, a
-number that changes with the shapes and refills.
+states of all records with a table are saved; `floor`, see `Store.floor`; `shapes`, a number that changes with the
+shapes and refills.
 """
 RECORDS = Table(
     "kora_records",

@@ -101,8 +101,13 @@ class SqliteStore:
         self._connections.checkpoint()
 
     def frontier(self) -> int:
-        """The largest delivery sequence in the log, 0 for an empty one."""
-        with self._connections.rows(queries.FRONTIER) as rows:
+        """How far the log reaches: the largest delivery sequence in it, or its floor where that is more."""
+        with self._connections.rows(queries.REACH) as rows:
+            return int(next(rows)[0])
+
+    def floor(self) -> int:
+        """Where watermarks of this log begin; see the contract."""
+        with self._connections.rows(queries.FLOOR) as rows:
             return int(next(rows)[0])
 
     def count_operations(self) -> int:
@@ -215,14 +220,21 @@ class SqliteStore:
 
     def query_collection(self, collection: str, query: RecordQuery | None = None) -> list[Record]:
         """The records that a query finds. Raises `QueryError`."""
+        with self.stream_collection(collection, query) as found:
+            return list(found)
+
+    @contextmanager
+    def stream_collection(self, collection: str, query: RecordQuery | None = None) -> Iterator[Iterator[Record]]:
+        """The same, one after the other, as of one moment. Raises `QueryError`."""
         known = checked_collection(self._schema, collection)
         asked = checked_query(known, query or RecordQuery())
         statement = SQL.select(known, asked, conditions(known, asked.where, Dialect.SQLITE))
         if statement is None:
-            return []
+            yield iter(())
+            return
         kinds = known.kinds
         with self._connections.rows(*statement) as rows:
-            return [record_of(kinds, row) for row in rows]
+            yield (record_of(kinds, row) for row in rows)
 
     def find_record(self, collection: str, record_id: str) -> Record | None:
         """A live record, None where there is none. Raises `QueryError`."""

@@ -190,13 +190,14 @@ class SqliteTransaction:
 
     def replace_log(self, vector: Mapping[str, int]) -> None:
         """Empty the log, and all records with it; the version vector becomes `vector`."""
-        self._set_meta("floor", self._next - 1)
+        self._set_meta("floor", self._next)
         for name in self.shapes:
             self._execute(queries.EMPTY.format(table=quoted(name)))
         for table in ("operations", "sync_state", "kora_records"):
             self._execute(queries.EMPTY.format(table=table))
         self._connection.executemany(tables.RAISE_VECTOR, [(node, number, 0) for node, number in vector.items()])
         self._frontier, self._next = 0, 1
+        self._saved.clear()
         self._set_meta("materialized", 0)
         self._materialized = 0
 
