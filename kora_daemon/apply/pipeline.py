@@ -111,7 +111,7 @@ class Pipeline:
 
     def see(self, work: Work, key: RecordKey) -> RecordState | None:
         """The state of a record. What the server writes next is the newest of it, whatever devices have stamped."""
-        state = work.state(key)
+        state = work.current(key)
         if state is not None:
             self.author.saw(Timestamp(*state.last))
         return state

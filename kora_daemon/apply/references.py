@@ -45,6 +45,8 @@ def plan_effects(work: Work, schema: Schema, deleted: RecordKey, levels: int) ->
         target, cause, level = pending.popleft()
         for relation in schema.relations_to.get(target.collection, ()):
             for effect in _effects_of(work, schema, relation, target, cause):
+                if effect.type == "update" and effect.key in visited:
+                    continue  # an update would bring it back to life
                 if effect.type == "delete":
                     if level > 1 and effect.key in visited:
                         continue

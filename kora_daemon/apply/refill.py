@@ -20,7 +20,8 @@ from kora_daemon.store.contract import Store, WriteTransaction
 
 MAX_RECORDS = 250
 MAX_CAUGHT_UP = 5_000
-"""Records in one write; for more than that everything is made again, a little at a time."""
+"""Changed records; when there are more at a start, everything is made again, a little at a time."""
+SAVED_AT_ONCE = 1_000
 MAX_OPERATIONS = 500
 """In one write: some 10 ms, for which a server beside it has to wait."""
 
@@ -35,21 +36,22 @@ class Progress(Struct, frozen=True):
 
 
 def catch_up(tx: WriteTransaction) -> None:
-    """See to the records that another server has changed, which knows nothing of states."""
+    """See to the records that another server has changed, which knows nothing of states: all of them, at once."""
     stale = tx.stale_records()
-    if len(stale) <= MAX_CAUGHT_UP:
-        if stale:
-            tx.save({key: fold_sorted(tx.history(key)) for key in stale})
-        return
-    for name in {key.collection for key in stale}:
-        tx.set_refill(name, Refill("log"))
-    tx.save({})
+    for first in range(0, len(stale), SAVED_AT_ONCE):
+        tx.save({key: fold_sorted(tx.history(key)) for key in stale[first : first + SAVED_AT_ONCE]})
 
 
 def refill(store: Store) -> Iterator[Progress]:
     """Make all rows that are still to be made, a write at each step."""
     with store.transaction() as tx:
-        catch_up(tx)
+        stale = tx.stale_records()
+        if len(stale) > MAX_CAUGHT_UP:
+            for name in {key.collection for key in stale}:
+                tx.set_refill(name, Refill("log"))
+            tx.save({})
+        else:
+            catch_up(tx)
     while True:
         with store.transaction() as tx:
             pending = tx.refills()

@@ -19,9 +19,10 @@ from kora_daemon.materialization.atomic import compose, read_intents
 from kora_daemon.materialization.columns import Dialect, column_value, field_value
 from kora_daemon.materialization.fold import RecordState
 from kora_daemon.model.delivery import LogEntry
-from kora_daemon.model.operation import Operation, OperationType
+from kora_daemon.model.operation import MAX_NAME_LENGTH, Operation, OperationType
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.model.record import RecordKey
+from kora_daemon.model.structure import is_name
 from kora_daemon.store.contract import Store
 
 Fields = Mapping[str, Any]
@@ -124,10 +125,10 @@ def write(pipeline: Pipeline, work: Work, wanted: TrustedWrite) -> TrustedOutcom
 
 def _write_if(pipeline: Pipeline, work: Work, wanted: ConditionalWrite) -> TrustedOutcome:
     if wanted.idempotency is not None:
-        done = work.state(wanted.idempotency)
+        done = work.current(wanted.idempotency)
         if done is not None and done.live:
             return TrustedOutcome("repeated", record_ids=[wanted.target.record_id])
-    state = work.state(wanted.target)
+    state = work.current(wanted.target)
     record = _shown(pipeline, wanted.target, state) if state is not None and state.live else None
     if not satisfies(wanted.condition, record):
         refusal = wanted.refusal
@@ -153,6 +154,9 @@ def _problem(pipeline: Pipeline, wanted: Mutation) -> tuple[str, str] | None:
     schema = pipeline.rules.schema
     if not wanted.record_id:
         return "MISSING_RECORD_ID", f"an {wanted.type} needs the id of a record"
+    for word, name in (("record id", wanted.record_id), ("collection", wanted.collection)):
+        if not is_name(name):
+            return "INVALID_OPERATION", f"a {word} is a text of 1 to {MAX_NAME_LENGTH} whole characters"
     if schema is not None and wanted.collection not in schema.collections:
         known = ", ".join(schema.collections)
         return "INVALID_OPERATION", f"there is no collection {wanted.collection!r}; the schema has {known}"

@@ -65,6 +65,14 @@ class Work:
             self.load([key])
         return self._states.get(key)
 
+    def current(self, key: RecordKey) -> RecordState | None:
+        """The state of a record, also in a collection without a table: then worked out from its operations."""
+        if key.collection in self._shapes:
+            return self.state(key)
+        self._write()
+        history = list(self._tx.history(key))
+        return fold_sorted(history) if history else None
+
     def live_ids(self, collection: str, where: Sequence[Condition], limit: int | None = None) -> list[str]:
         """The ids of at most `limit` live records that meet all conditions, ascending."""
         if collection not in self._shapes:

@@ -75,19 +75,40 @@ def plan_schema(
     dialect: Dialect,
 ) -> Upgrade:
     """The upgrade to a schema of a database with these tables, shapes and refills. Raises like `plan_upgrade`."""
-    present, pending = current
+    shapes = _agreed_shapes(schema, current[0])
+    agreed = [_of_kinds(one, shapes[one.name].kinds) for one in schema.collections.values()]
+    steps = plan_upgrade(agreed, tables, dialect, {name: schema.lookups(name) for name in schema.collections})
+    return _completed(steps, shapes, current, {step.collection for step in steps if step.refill})
+
+
+def plan_states(schema: Schema, current: tuple[Mapping[str, Shape], Mapping[str, Refill]]) -> Upgrade:
+    """The same for a store without tables, whose records are states that are looked at through their shapes."""
+    upgrade = _completed([], _agreed_shapes(schema, current[0]), current, set())
+    # Of what has its states, only stamps may have to be made again.
+    refills = {name: one for name, one in upgrade.refills.items() if one.source == "log" or one.added}
+    return upgrade._replace(refills=refills)
+
+
+def _agreed_shapes(schema: Schema, present: Mapping[str, Shape]) -> dict[str, Shape]:
     # A newer server beside this one knows collections that this schema does not know yet.
     shapes = {name: shape for name, shape in present.items() if shape.version > schema.version}
-    refills: dict[str, Refill] = {name: pending[name] for name in shapes if name in pending}
     for name, collection in schema.collections.items():
         wanted = shape_of(collection, schema.version)
         shapes[name] = agreed_shape(present[name], wanted) if name in present else wanted
-    agreed = [_of_kinds(one, shapes[one.name].kinds) for one in schema.collections.values()]
-    steps = plan_upgrade(agreed, tables, dialect, {name: schema.lookups(name) for name in schema.collections})
-    refilled = {step.collection for step in steps if step.refill}
-    for name in schema.collections:
-        known = present.get(name)
-        refill = planned_refill(known, shapes[name], pending.get(name), rows_lost=name in refilled)
+    return shapes
+
+
+def _completed(
+    steps: Sequence[Step],
+    shapes: Mapping[str, Shape],
+    current: tuple[Mapping[str, Shape], Mapping[str, Refill]],
+    refilled: set[str],
+) -> Upgrade:
+    """The upgrade with what has to be made again; `refilled` are the collections whose rows some step has lost."""
+    present, pending = current
+    refills: dict[str, Refill] = {}
+    for name, shape in shapes.items():
+        refill = planned_refill(present.get(name), shape, pending.get(name), rows_lost=name in refilled)
         if refill is not None:
             refills[name] = refill
     return Upgrade(steps, shapes, refills, current)

@@ -51,11 +51,16 @@ def _one_of(names: tuple[str, ...]) -> _Kind:
     return _Kind(lambda found: isinstance(found, str) and found in names, "one of " + ", ".join(names))
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be an id or a name."""
+    return 0 < len(text) <= MAX_NAME_LENGTH and not has_lone_surrogate(text)
+
+
 _OBJECT = _Kind(lambda found: isinstance(found, dict), "an object")
 _LIST = _Kind(lambda found: isinstance(found, list), "a list")
 _TEXT = _Kind(lambda found: isinstance(found, str) and not has_lone_surrogate(found), "a text of whole characters")
 _KEY = _Kind(
-    lambda found: isinstance(found, str) and 0 < len(found) <= MAX_NAME_LENGTH and not has_lone_surrogate(found),
+    lambda found: isinstance(found, str) and is_name(found),
     f"a non-empty text of whole characters, at most {MAX_NAME_LENGTH}",
 )
 _INTEGER = _Kind(lambda found: as_integer(found) is not None, "an integer")

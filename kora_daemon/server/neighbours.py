@@ -133,7 +133,7 @@ class Neighbours:
                 pause_s = FIRST_PAUSE_S
                 while True:
                     await trio.lowlevel.wait_readable(self._channel.fileno())
-                    self._take(*self._channel.drain())
+                    self._take(*await self._thread.run(self._channel.drain))
             except (StoreError, OSError) as error:
                 log.warning("neighbours.lost", error=str(error))
             await trio.sleep(pause_s)

@@ -21,6 +21,8 @@ from kora_daemon.store.contract import Store
 
 VALIDATOR_THREADS = 4
 DEFAULT_TIMEOUT_S = 5.0
+MAX_HUNG = 2
+"""Calls for one batch that may hang: each keeps a thread until it is over."""
 MAX_BATCH_S = 20.0
 """For all operations of a batch; what is left then is refused for now. A device waits 30 s for its acknowledgment."""
 _CODE_LENGTH = 64
@@ -42,6 +44,7 @@ class Ignore(Struct, frozen=True):
 
 
 IGNORE = Ignore()
+_HUNG = Reject("VALIDATION_ERROR", "The operation could not be validated, send it again later", retriable=True)
 _LATER = Reject("VALIDATION_ERROR", "The operation could not be validated, send it again later", retriable=True)
 
 
@@ -103,11 +106,13 @@ class Validation:
         context = ValidationContext(auth, self._store)
         verdicts = Verdicts([], [])
         ends_at = trio.current_time() + MAX_BATCH_S
+        hung = 0
         for operation in operations:
             verdict: Reject | Ignore | None = None
             if operation.id not in known:
-                late = trio.current_time() >= ends_at
+                late = hung == MAX_HUNG or trio.current_time() >= ends_at
                 verdict = _LATER if late else await self._ask(operation, context)
+                hung += verdict is _HUNG
             if verdict is None:
                 verdicts.accepted.append(operation)
             elif isinstance(verdict, Reject):
@@ -125,7 +130,8 @@ class Validation:
             with trio.fail_after(self._timeout_s):
                 verdict = await self._threads.run_abandonable(lambda: self._call(operation, context))
         except trio.TooSlowError:
-            problem = f"no answer within {self._timeout_s:g} s"
+            log.error("validate.hangs", operation=operation.id, seconds=self._timeout_s)
+            return _HUNG
         except Exception as error:  # whatever it is, it is the app's own
             problem = repr(error)
         else:

@@ -260,7 +260,7 @@ class Store(Protocol):
 
 
 class Channel(Protocol):
-    """Carries words between the servers on one database. `open`, `send` and `close` block; all may raise StoreError."""
+    """Carries words between the servers on one database. All but `fileno` may block, and raise StoreError."""
 
     def open(self) -> None:
         """Connect and listen; what was said before is not heard. Opens anew what is open."""
@@ -277,7 +277,7 @@ class Channel(Protocol):
     def drain(self) -> tuple[int | None, list[bytes]]:
         """What was heard since: the largest delivery sequence that another server has committed, and all words.
 
-        Does not block.
+        May have to ask for the words, so it may block for a moment.
         """
         ...
 

@@ -13,7 +13,7 @@ from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
 from kora_daemon.materialization.replay import replayed_records
 from kora_daemon.materialization.shape import Refill
-from kora_daemon.materialization.upgrade import Upgrade, plan_schema
+from kora_daemon.materialization.upgrade import Upgrade, plan_states
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.identity import uuid7
 from kora_daemon.model.operation import Operation
@@ -153,18 +153,7 @@ class MemoryStore:
     def plan_upgrade(self, schema: Schema) -> Upgrade:
         """What brings the records to a schema; there are no tables, hence no steps that matter."""
         with self._reading():
-            return self._plan(schema)
-
-    def _plan(self, schema: Schema) -> Upgrade:
-        upgrade = plan_schema(schema, {}, (self._records.shapes, self._records.refills), Dialect.SQLITE)
-        known = self._records.shapes
-        refills = {
-            name: refill
-            for name, refill in upgrade.refills.items()
-            # Rows are made when they are looked at: what has its states needs no refill.
-            if name not in known or refill.source == "log" or refill.added
-        }
-        return upgrade._replace(steps=[], refills=refills)
+            return plan_states(schema, (self._records.shapes, self._records.refills))
 
     def upgrade(self, schema: Schema, *, allow_destructive: bool = False) -> Upgrade:
         """Do that, as one write; nothing here is destructive."""

@@ -171,7 +171,7 @@ class MemoryTransaction:
         records = self._own_records()
         for name in records.shapes:
             records.forget(name)
-        self.log = MemoryLog(vector, floor=self._next)
+        self.log = MemoryLog(vector, floor=max(self.log.floor + 1, self._next))
         self.staged, self.staged_states, self._staged_ids = [], {}, set()
         self._next, self.materialized = 1, 0
 

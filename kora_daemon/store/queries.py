@@ -18,7 +18,7 @@ _VECTOR = ("node_id", "max_sequence_number")
 
 FRONTIER = "SELECT coalesce(max(delivery_seq), 0) FROM operations"
 FLOOR = "SELECT coalesce((SELECT CAST(value AS INTEGER) FROM kora_meta WHERE key = 'floor'), 0)"
-REACH = f"SELECT max(({FRONTIER}), ({FLOOR}))"  # noqa: S608  two constants
+REACH = f"SELECT max(({FRONTIER}), ({FLOOR}))"
 COUNT = "SELECT count(*) FROM operations"
 KNOWN_IDS = "SELECT id FROM operations WHERE id IN (SELECT value FROM json_each(?))"
 AUTHORS = _select(_VECTOR, "sync_state")

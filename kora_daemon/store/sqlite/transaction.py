@@ -39,9 +39,9 @@ class SqliteTransaction:
         """States as they are in the database, of those that were read or written: their rows are there."""
         with translating(self._path):
             # One statement for all that a write has to know beforehand.
-            ((self._frontier, floor, self._materialized, generation),) = connection.execute(queries.POSITION)
+            ((self._frontier, self._floor, self._materialized, generation),) = connection.execute(queries.POSITION)
             shapes.refresh(generation, lambda: connection.execute(records.SHAPES))
-        self._next = max(self._frontier, floor) + 1
+        self._next = max(self._frontier, self._floor) + 1
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -190,7 +190,8 @@ class SqliteTransaction:
 
     def replace_log(self, vector: Mapping[str, int]) -> None:
         """Empty the log, and all records with it; the version vector becomes `vector`."""
-        self._set_meta("floor", self._next)
+        self._floor = max(self._floor + 1, self._next)
+        self._set_meta("floor", self._floor)
         for name in self.shapes:
             self._execute(queries.EMPTY.format(table=quoted(name)))
         for table in ("operations", "sync_state", "kora_records"):
