@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from kora_daemon.config import Settings
 from kora_daemon.config.settings import StoreSettings
@@ -46,4 +47,17 @@ def build_store(settings: StoreSettings) -> Store:
     """The store that the settings name, not opened yet."""
     if settings.kind == "memory":
         return MemoryStore()
-    return SqliteStore(settings.path, durability="full" if settings.durability == "full" else "normal")
+    durability: Literal["full", "normal"] = "full" if settings.durability == "full" else "normal"
+    if settings.kind == "sqlite":
+        return SqliteStore(settings.path, durability=durability, readers=settings.readers)
+    # Here, so that nobody else waits for the driver.
+    from kora_daemon.store.postgres import PostgresStore  # noqa: PLC0415
+
+    return PostgresStore(
+        settings.url or "",
+        durability=durability,
+        readers=settings.readers,
+        application_name=settings.application_name,
+        connect_timeout_s=settings.connect_timeout,
+        statement_timeout_s=settings.statement_timeout,
+    )

@@ -23,7 +23,6 @@ class Pending:
 
 
 PENDING = (
-    Pending("store.kind", "PostgreSQL", lambda s: s.store.kind == "postgres", 'use "sqlite" or "memory"'),
     Pending("auth.kind", '"mixed" or "kora"', lambda s: s.auth.kind in ("mixed", "kora"), 'use "token" or "none"'),
     Pending(
         "auth.source", "any source but static tokens", lambda s: s.auth.source not in (None, "static"), 'use "static"'

@@ -46,7 +46,10 @@ class ServerSettings:
         "Lowest and highest schema version of a device that may connect; without it, schema_version alone.",
     )
     reuse_port: bool = key(
-        flag(), False, "Whether several daemons on one host share the port (SO_REUSEPORT); PostgreSQL store only."
+        flag(),
+        False,
+        "Whether several daemons on one host share the port (SO_REUSEPORT); PostgreSQL store only. WebSockets alone: "
+        "devices that poll over HTTP need a load balancer that keeps each of them with one daemon.",
     )
     tls_certificate: Path | None = optional(
         formats.file_to_read(),

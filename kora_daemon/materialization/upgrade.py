@@ -83,10 +83,7 @@ def plan_schema(
 
 def plan_states(schema: Schema, current: tuple[Mapping[str, Shape], Mapping[str, Refill]]) -> Upgrade:
     """The same for a store without tables, whose records are states that are looked at through their shapes."""
-    upgrade = _completed([], _agreed_shapes(schema, current[0]), current, set())
-    # Of what has its states, only stamps may have to be made again.
-    refills = {name: one for name, one in upgrade.refills.items() if one.source == "log" or one.added}
-    return upgrade._replace(refills=refills)
+    return _completed([], _agreed_shapes(schema, current[0]), current, set())
 
 
 def _agreed_shapes(schema: Schema, present: Mapping[str, Shape]) -> dict[str, Shape]:

@@ -29,7 +29,7 @@ RESERVED_FIELDS = frozenset({"id", "_created_at", "_updated_at", "_version", "_d
 """Names that no field has, whatever their case."""
 
 RESERVED_TABLES = frozenset(
-    {"operations", "sync_state", "delivery_counter", "kora_meta", "kora_records", "kora_collections"}
+    {"operations", "sync_state", "delivery_counter", "kora_meta", "kora_records", "kora_collections", "kora_words"}
 )
 """Tables of the log: names that no collection has, whatever their case."""
 

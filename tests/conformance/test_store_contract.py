@@ -18,13 +18,16 @@ from kora_daemon.model.identity import is_uuid7
 from kora_daemon.model.operation import NULL, Operation, Timestamp
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
+from kora_daemon.store.postgres import PostgresStore
 from kora_daemon.store.sqlite import SqliteStore
 from tests.support.log import RECEIVED_AT_MS, append, log_ids, operation, operations, plain, plains
+from tests.support.postgres import server
 
 STORES: dict[str, Callable[[Path], Store]] = {
     "memory": lambda folder: MemoryStore(),
     "sqlite-full": lambda folder: SqliteStore(folder / "kora.db"),
     "sqlite-normal": lambda folder: SqliteStore(folder / "kora.db", durability="normal", readers=2),
+    "postgres": lambda folder: PostgresStore(server().schema()),
 }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
+import pytest
 from msgspec import UNSET, Raw
 
 from kora_daemon.apply.pipeline import Pipeline
@@ -20,6 +21,7 @@ from kora_daemon.store.contract import Store, WriteTransaction
 from tests.support.log import RECEIVED_AT_MS
 
 Fields = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def schema_of(
@@ -168,3 +170,24 @@ def live_ids(
 ) -> list[str]:
     """The ids of live records with these values."""
     return tx.live_ids(collection, conditions(schema.collections[collection], where, tx.dialect), limit)
+
+
+def fail_after(
+    store: Store, *changes: Callable[[WriteTransaction], object], failure: type[Exception] = RuntimeError
+) -> None:
+    """A transaction that makes these changes and then fails."""
+
+    def write() -> None:
+        with store.transaction() as tx:
+            for change in changes:
+                change(tx)
+            raise failure
+
+    with pytest.raises(failure):
+        write()
+
+
+def inside(store: Store, question: Callable[[WriteTransaction], T]) -> T:
+    """The answer of a transaction of its own."""
+    with store.transaction() as tx:
+        return question(tx)

@@ -9,7 +9,9 @@ from typing import NamedTuple
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
+from kora_daemon.store.postgres import PostgresStore
 from kora_daemon.store.sqlite import SqliteStore
+from tests.support.postgres import server
 
 
 class StoreKind(NamedTuple):
@@ -35,6 +37,12 @@ def sqlite_path(store: Store) -> Path:
     return store._path
 
 
+def postgres_url(store: Store) -> str:
+    """How to connect to the database of a PostgreSQL store."""
+    assert isinstance(store, PostgresStore)
+    return store._connections.session.url
+
+
 def _fresh(folder: Path) -> Path:
     return folder / f"kora-{len(list(folder.glob('*.db')))}.db"
 
@@ -42,9 +50,24 @@ def _fresh(folder: Path) -> Path:
 RECORD_STORES: dict[str, StoreKind] = {
     "memory": StoreKind(lambda folder, node_id: MemoryStore(node_id=node_id), tables=False),
     "sqlite": StoreKind(
-        lambda folder, node_id: SqliteStore(_fresh(folder), node_id=node_id),
-        lambda store: SqliteStore(sqlite_path(store)),
+        # These suites are not about the loss of power.
+        lambda folder, node_id: SqliteStore(_fresh(folder), node_id=node_id, durability="normal"),
+        lambda store: SqliteStore(sqlite_path(store), durability="normal"),
+    ),
+    "postgres": StoreKind(
+        lambda folder, node_id: PostgresStore(server().schema(), node_id=node_id),
+        lambda store: PostgresStore(postgres_url(store)),
+        Dialect.POSTGRES,
     ),
 }
 DURABLE_STORES = {name: kind for name, kind in RECORD_STORES.items() if kind.another is not None}
 """Those whose data outlive the store object."""
+
+
+def beside(kind: StoreKind, store: Store) -> Store:
+    """Another server's store; where data belong to one alone, the same."""
+    if kind.another is None:
+        return store
+    made = kind.another(store)
+    made.open()
+    return made

@@ -1,0 +1,6 @@
+"""The store in a PostgreSQL database, for one daemon or several. Nothing outside of this package knows psycopg."""
+
+from kora_daemon.store.postgres.sessions import Durability
+from kora_daemon.store.postgres.store import PostgresStore
+
+__all__ = ["Durability", "PostgresStore"]

@@ -1,0 +1,91 @@
+"""What the daemons on one database tell each other, over LISTEN and NOTIFY.
+
+Two connections of its own: one hears, one speaks. A word that is too long for a notification goes into a table that
+is not logged, and the notification says where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kora_daemon.errors import StoreUnavailable
+from kora_daemon.store.postgres import queries
+from kora_daemon.store.postgres.errors import translating
+from kora_daemon.store.postgres.sessions import PatientConnection, Session
+
+LONGEST_NOTIFICATION_BYTES = 7_900
+"""PostgreSQL takes fewer than 8,000."""
+
+
+class PostgresChannel:
+    """A `Channel`; see the contract. `own_backend` is the process that commits for us, whose news are none."""
+
+    def __init__(self, session: Session, own_backend: Callable[[], int | None]) -> None:
+        self._session = session
+        self._own_backend = own_backend
+        self._hearing: PatientConnection | None = None
+        self._speaking: PatientConnection | None = None
+
+    def open(self) -> None:
+        """Connect and listen. Raises StoreUnavailable."""
+        self.close()
+        hearing = self._session.connect("listener")
+        try:
+            with translating(self._session.name):
+                hearing.execute(queries.LISTEN.encode())
+        except BaseException:
+            hearing.close()
+            raise
+        self._hearing = hearing
+
+    def close(self) -> None:
+        """Hear and say no more. Idempotent."""
+        for connection in (self._hearing, self._speaking):
+            if connection is not None:
+                connection.close()
+        self._hearing = self._speaking = None
+
+    def fileno(self) -> int:
+        """Readable when there is something to drain. Raises StoreUnavailable when it is not open."""
+        return self._open(self._hearing).fileno()
+
+    def drain(self) -> tuple[int | None, list[bytes]]:
+        """What was heard since, in order. Asks the database for long words.
+
+        Raises StoreUnavailable when the connection is lost.
+        """
+        hearing = self._open(self._hearing)
+        frontier: int | None = None
+        words: list[str] = []
+        own = self._own_backend()
+        with translating(self._session.name):
+            for heard in hearing.notifies(timeout=0):
+                if heard.channel != queries.CHANNEL:
+                    words.append(heard.payload)
+                elif heard.pid != own and heard.payload.isdecimal():
+                    frontier = max(int(heard.payload), frontier or 0)
+            # A number stands for a long word; one that is gone was said a minute ago.
+            wanted = [int(word) for word in words if word.isdecimal()]
+            found = hearing.execute(queries.LONG_WORDS.encode(), [wanted]).fetchall() if wanted else []
+        long_words = {str(number): body for number, body in found}
+        said = [long_words.get(word) if word.isdecimal() else word for word in words]
+        return frontier, [word.encode() for word in said if word is not None]
+
+    def send(self, word: bytes) -> None:
+        """Say a word. Raises StoreUnavailable."""
+        text = word.decode()
+        statement = queries.SAY if len(word) <= LONGEST_NOTIFICATION_BYTES else queries.SAY_AT_LENGTH
+        with translating(self._session.name):
+            if self._speaking is None:
+                self._speaking = self._session.connect("writer")
+            try:
+                self._speaking.execute(statement.encode(), [text])
+            except BaseException:
+                self._speaking.close()
+                self._speaking = None
+                raise
+
+    def _open(self, connection: PatientConnection | None) -> PatientConnection:
+        if connection is None:
+            raise StoreUnavailable(f"{self._session.name} is not listened to")
+        return connection

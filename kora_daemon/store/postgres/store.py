@@ -1,0 +1,290 @@
+"""The log and the records in a PostgreSQL database that several daemons may share (store.md sections 3, 4 and 10)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from kora_daemon.errors import MigrationNeeded, StoreUnavailable
+from kora_daemon.materialization.columns import ColumnValue, Dialect, record_of
+from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
+from kora_daemon.materialization.replay import replayed_records
+from kora_daemon.materialization.shape import Refill
+from kora_daemon.materialization.upgrade import Upgrade
+from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.operation import Operation
+from kora_daemon.model.record import Record, RecordQuery
+from kora_daemon.model.schema import Kind, Schema
+from kora_daemon.store.page import take_bytes
+from kora_daemon.store.postgres import queries
+from kora_daemon.store.postgres.adoption import adopt
+from kora_daemon.store.postgres.catalog import plan
+from kora_daemon.store.postgres.channel import PostgresChannel
+from kora_daemon.store.postgres.connections import Connections
+from kora_daemon.store.postgres.names import (
+    names_json,
+    read_causal_key,
+    read_entry,
+    read_name,
+    rows_json,
+    stored_name,
+)
+from kora_daemon.store.postgres.sessions import Durability, PatientConnection, Session
+from kora_daemon.store.postgres.snapshot import PostgresSnapshot
+from kora_daemon.store.postgres.transaction import SQL, PostgresTransaction, records_above
+from kora_daemon.store.postgres.writing import Row
+from kora_daemon.store.shapes import ShapeCache
+
+
+class PostgresStore:
+    """A `Store` in the database that `url` names (a libpq URL or keyword string), which may be the reference server's.
+
+    Any number of daemons, and the reference server beside them, may write to one database. One connection writes; up
+    to `readers` threads read beside it, further ones wait. A new database gets `node_id` as the server's own, or one
+    that is made up: all daemons share it.
+
+    `connect_timeout_s` and `statement_timeout_s` bound how long the database may take, `idle_timeout_s` how long a
+    write may stand still before the database ends it, since nobody else can write meanwhile.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        url: str,
+        *,
+        durability: Durability = "full",
+        readers: int = 4,
+        node_id: str | None = None,
+        application_name: str = "kora-daemon",
+        connect_timeout_s: float = 10,
+        statement_timeout_s: float = 30,
+        idle_timeout_s: float = 30,
+    ) -> None:
+        self._wanted_node_id = node_id
+        self._node_id = ""
+        self._schema: Schema | None = None
+        self._shapes = ShapeCache()
+        session = Session(url, application_name, durability, connect_timeout_s, statement_timeout_s, idle_timeout_s)
+        self._connections = Connections(session, self._adopt, readers)
+
+    @property
+    def node_id(self) -> str:
+        """The server's own node id (UUIDv7), kept in the database."""
+        return self._node_id
+
+    def _adopt(self, connection: PatientConnection) -> None:
+        self._shapes.forget()
+        self._node_id = adopt(connection, self._connections.name, self._wanted_node_id)
+
+    def open(self) -> None:
+        """Connect, and bring the log tables up to date.
+
+        Raises StoreCorrupt for what is no log of ours, StoreError for one that a newer version has written.
+        """
+        self._connections.open()
+
+    def close(self) -> None:
+        """Close all connections. Reading calls that are under way finish."""
+        self._connections.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[PostgresTransaction]:
+        """A write transaction; see the contract. Waits for those of other daemons."""
+        with self._forgetting(), self._connections.writing(queries.BEGIN_WRITE) as write:
+            transaction = PostgresTransaction(self._connections, write, self._shapes)
+            yield transaction
+            transaction.finish()
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """Trust no shapes that a failed transaction has set."""
+        try:
+            yield
+        except BaseException:
+            self._shapes.forget()
+            raise
+
+    def probe(self) -> None:
+        """Make a durable write of a few bytes."""
+        with self._connections.writing(queries.BEGIN_PROBE) as write:
+            write.send(queries.COUNT_PROBE)
+
+    def checkpoint(self) -> None:
+        """Nothing: the database sees to it itself."""
+        if not self._connections.is_open:
+            raise StoreUnavailable(f"{self._connections.name} is not open")
+
+    def frontier(self) -> int:
+        """How far the log reaches: the largest delivery sequence in it, or its floor where that is more."""
+        return int(self._connections.fetch(queries.REACH)[0][0])
+
+    def floor(self) -> int:
+        """Where watermarks of this log begin; see the contract."""
+        return int(self._connections.fetch(queries.FLOOR)[0][0])
+
+    def count_operations(self) -> int:
+        """How many operations the log holds; walks an index."""
+        return int(self._connections.fetch(queries.COUNT)[0][0])
+
+    def known_ids(self, ids: Iterable[str]) -> set[str]:
+        """Which of these operation ids are in the log."""
+        return {read_name(known) for (known,) in self._connections.fetch(queries.KNOWN_IDS, [names_json(ids)])}
+
+    def version_vector(self, nodes: Iterable[str] | None = None) -> dict[str, int]:
+        """Node id -> largest sequence number seen, of these nodes or of all; unknown nodes are left out."""
+        query = (queries.VECTOR,) if nodes is None else (queries.VECTOR_OF, [names_json(nodes)])
+        return {read_name(node_id): number for node_id, number in self._connections.fetch(*query)}
+
+    def authors_after(self, sequence: int) -> set[str]:
+        """Node ids of the entries with a delivery sequence above `sequence`."""
+        return {read_name(node_id) for (node_id,) in self._connections.fetch(queries.AUTHORS_AFTER, [sequence])}
+
+    def entries_after(self, sequence: int, limit: int, max_bytes: int | None = None) -> list[LogEntry]:
+        """At most `limit` entries above `sequence`, ascending; `max_bytes` as in the contract."""
+        with self._connections.undamaged():
+            if max_bytes is None:
+                rows = self._connections.fetch(queries.ENTRIES_AFTER, [sequence, max(limit, 0)])
+            else:
+                rows = self._connections.fetch(queries.ENTRIES_WITHIN, [sequence, max(limit, 0), max_bytes])
+            return take_bytes(map(read_entry, rows), max_bytes)
+
+    def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:
+        """The entries with these delivery sequences, in the order given; unknown ones are left out."""
+        wanted = f"{{{','.join(map(str, sequences))}}}"
+        with self._connections.undamaged():
+            rows = self._connections.fetch(queries.ENTRIES_AT, [wanted])
+            found = {entry.sequence: entry for entry in map(read_entry, rows)}
+        return [found[sequence] for sequence in sequences if sequence in found]
+
+    def causal_keys_above(self, vector: Mapping[str, int]) -> list[CausalKey]:
+        """Keys of all entries above `vector`, in delivery order."""
+        with self._connections.undamaged():
+            rows = self._connections.fetch(queries.KEYS_ABOVE, [rows_json(vector.items(), (0,))])
+            return list(map(read_causal_key, rows))
+
+    def operation_range(self, node_id: str, first: int, last: int) -> list[Operation]:
+        """Operations of one author with sequence numbers from `first` to `last`, both included, ascending."""
+        with self._connections.undamaged():
+            rows = self._connections.fetch(queries.ENTRIES_OF, [stored_name(node_id), first, last])
+            return [read_entry(row).operation for row in rows]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[PostgresSnapshot]:
+        """The log at one moment; the database can't tidy up what is younger meanwhile."""
+        with self._connections.reading() as connection:
+            connection.execute(queries.BEGIN_SNAPSHOT.encode())
+            connection.execute(queries.FRONTIER.encode())  # only a read begins the view of that moment
+            yield PostgresSnapshot(connection)
+            connection.execute(b"ROLLBACK")
+
+    def channel(self) -> PostgresChannel:
+        """A new way to talk to other daemons on the same database."""
+        return PostgresChannel(self._connections.session, lambda: self._connections.backend)
+
+    # Records
+
+    def plan_upgrade(self, schema: Schema) -> Upgrade:
+        """What brings the tables to a schema; see the contract."""
+        with self._connections.reading() as connection:
+            connection.execute(queries.BEGIN_SNAPSHOT.encode())
+            upgrade = plan(lambda query: connection.execute(query.encode()).fetchall(), schema)
+            connection.execute(b"ROLLBACK")
+        return upgrade
+
+    def upgrade(self, schema: Schema, *, allow_destructive: bool = False) -> Upgrade:
+        """Do that, as one write; see the contract. Daemons that start at the same time do it one after the other."""
+        with self._forgetting(), self._connections.writing(queries.BEGIN_UPGRADE, patient=False) as write:
+            transaction = PostgresTransaction(self._connections, write, self._shapes)
+            upgrade = plan(write.fetch, schema)
+            if upgrade.is_destructive and not allow_destructive:
+                changes = "; ".join(step.summary for step in upgrade.steps if step.destructive)
+                raise MigrationNeeded(
+                    f"{self._connections.name}: the schema changes what tables show ({changes}); look at "
+                    "`kora migrate --dry-run`, then run `kora migrate --allow-destructive`"
+                )
+            if upgrade.is_needed:
+                for step in upgrade.steps:
+                    for statement in step.statements:
+                        write.send(statement)
+                transaction.set_shapes(upgrade.shapes, upgrade.refills)
+            transaction.finish()
+        self._schema = schema
+        return upgrade
+
+    def use_schema(self, schema: Schema) -> None:
+        """Read records by this schema from now on; see the contract."""
+        upgrade = self.plan_upgrade(schema)
+        if upgrade.steps or upgrade.shapes != upgrade.current[0]:
+            raise MigrationNeeded(
+                f"{self._connections.name}: its tables are not those of the schema; run `kora migrate` first"
+            )
+        self._schema = schema
+
+    def refills(self) -> dict[str, Refill]:
+        """The collections with rows that are still to be made again."""
+        shapes = ShapeCache()
+        shapes.refresh(0, lambda: self._connections.fetch(queries.SHAPES))
+        return shapes.refills
+
+    def count_history(self, collection: str, after: str | None = None) -> int:
+        """How many operations the records of a collection have, of those with an id above `after`."""
+        bounds, bindings = records_above(collection, after)
+        return int(self._connections.fetch(queries.COUNT_HISTORY.format(bounds), bindings)[0][0])
+
+    def query_collection(self, collection: str, query: RecordQuery | None = None) -> list[Record]:
+        """The records that a query finds. Raises `QueryError`."""
+        statement = self._selection(collection, query)
+        if statement is None:
+            return []
+        text, bindings, kinds = statement
+        return [_record(kinds, row) for row in self._connections.fetch(text, bindings)]
+
+    @contextmanager
+    def stream_collection(self, collection: str, query: RecordQuery | None = None) -> Iterator[Iterator[Record]]:
+        """The same, one after the other, as of one moment. Raises `QueryError`."""
+        statement = self._selection(collection, query)
+        if statement is None:
+            yield iter(())
+            return
+        text, bindings, kinds = statement
+        with self._connections.streaming(text, bindings) as rows:
+            yield (_record(kinds, row) for row in rows)
+
+    def _selection(
+        self, collection: str, query: RecordQuery | None
+    ) -> tuple[str, list[ColumnValue], Mapping[str, Kind]] | None:
+        known = checked_collection(self._schema, collection)
+        asked = checked_query(known, query or RecordQuery())
+        statement = SQL.select(known, asked, conditions(known, _stored_id(asked.where), Dialect.POSTGRES))
+        return None if statement is None else (queries.numbered(statement[0]), statement[1], known.kinds)
+
+    def find_record(self, collection: str, record_id: str) -> Record | None:
+        """A live record, None where there is none. Raises `QueryError`."""
+        return next(iter(self.query_collection(collection, RecordQuery({"id": record_id}))), None)
+
+    def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
+        """How many live records have these values. Raises `QueryError`."""
+        known = checked_collection(self._schema, collection)
+        statement = SQL.count(collection, conditions(known, _stored_id(where or {}), Dialect.POSTGRES))
+        if statement is None:
+            return 0
+        text, bindings = statement
+        return int(self._connections.fetch(queries.numbered(text), bindings)[0][0])
+
+    def materialize_collection(self, collection: str) -> list[Record]:
+        """The records of a collection, also without a schema; see the contract."""
+        if self._schema is not None and collection in self._schema.collections:
+            return self.query_collection(collection)
+        with self._connections.undamaged():
+            rows = self._connections.fetch(queries.REPLAY, [stored_name(collection)])
+            return replayed_records(read_entry(row).operation for row in rows)
+
+
+def _record(kinds: Mapping[str, Kind], row: Row) -> Record:
+    record_id, *columns = row
+    return record_of(kinds, (read_name(record_id), *columns))
+
+
+def _stored_id(where: Mapping[str, object]) -> Mapping[str, object]:
+    """Conditions on the id are about the name as it is stored."""
+    wanted = where.get("id")
+    return {**where, "id": stored_name(wanted)} if isinstance(wanted, str) else where

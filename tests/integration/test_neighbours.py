@@ -1,0 +1,202 @@
+"""Two servers on one PostgreSQL database: what is said to one is heard at the other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from kora_daemon.apply.pipeline import ApplyRules
+from kora_daemon.model.schema import Schema
+from kora_daemon.schema_file import load_schema
+from kora_daemon.server import neighbours
+from kora_daemon.server.sync_server import ServerOptions
+from kora_daemon.store.postgres import PostgresStore
+from tests.support import postgres
+from tests.support.devices import insert
+from tests.support.network import Client, Host, eventually, running_server, streaming
+
+
+@pytest.fixture
+def url() -> str:
+    server = postgres.server()
+    return server.url(server.database())
+
+
+@asynccontextmanager
+async def two_servers(url: str, options: ServerOptions | None = None) -> AsyncIterator[tuple[Host, Host]]:
+    async with running_server(PostgresStore(url), options=options) as one:
+        async with running_server(PostgresStore(url), options=options) as other:
+            yield one, other
+
+
+async def hear(client: Client, kind: str) -> dict[str, Any]:
+    """The next message of a kind; batches on the way are acknowledged."""
+    while True:
+        message = await client.hear()
+        if message["type"] == "operation-batch" and kind != "operation-batch":
+            await client.acknowledge(message)
+        if message["type"] == kind:
+            return message
+
+
+def presence(name: str, client_id: int = 1) -> dict[str, Any]:
+    state = {"user": {"name": name, "color": "#123456"}}
+    return {"type": "awareness-update", "clientId": client_id, "states": {str(client_id): state}}
+
+
+def names(message: dict[str, Any]) -> dict[str, str | None]:
+    return {number: state and state["user"]["name"] for number, state in message["states"].items()}
+
+
+async def test_edits_reach_the_devices_of_the_other_server_live_and_in_one_order(url: str) -> None:
+    async with two_servers(url) as (one, other):
+        async with streaming(one.url, "a") as a, streaming(other.url, "b") as b, streaming(other.url, "c") as c:
+            for number in range(1, 21):
+                await (a if number % 2 else b).upload(insert("a" if number % 2 else "b", number))
+            seen: list[tuple[int, str]] = []
+            while len(seen) < 20:
+                batch = await hear(c, "operation-batch")
+                await c.acknowledge(batch)
+                seen += [(batch["maxDeliverySequence"], one["id"]) for one in batch["operations"]]
+            assert sorted(identity for _, identity in seen) == sorted(
+                f"{'a' if number % 2 else 'b'}/{number}" for number in range(1, 21)
+            )
+            assert [sequence for sequence, _ in seen] == sorted(sequence for sequence, _ in seen)
+            log = [entry.operation.id for entry in PostgresStoreReader(url).entries()]
+            assert [identity for _, identity in seen] == log
+
+
+class PostgresStoreReader:
+    """A third look at the database."""
+
+    def __init__(self, url: str) -> None:
+        self._store = PostgresStore(url)
+
+    def entries(self) -> list[Any]:
+        self._store.open()
+        try:
+            return self._store.entries_after(0, 10_000)
+        finally:
+            self._store.close()
+
+
+async def test_a_device_is_not_sent_its_own_operations_by_its_own_server(url: str) -> None:
+    async with two_servers(url) as (one, other):
+        async with streaming(one.url, "a", watermark=None) as a, streaming(other.url, "b") as b:
+            await b.upload(insert("b", 1))
+            await hear(a, "operation-batch")
+            await a.upload(insert("a", 1))
+            assert (await hear(a, "acknowledgment"))["lastSequenceNumber"] == 1
+            assert await a.hears_nothing(0.5)
+
+
+async def test_presence_crosses_over_both_ways_and_newcomers_are_told(url: str) -> None:
+    async with two_servers(url) as (one, other), streaming(one.url, "a") as a, streaming(other.url, "b") as b:
+        await a.say(presence("Ann"))
+        await eventually(lambda: len(other.server.awareness.get_states()) == 1)
+        await b.say(presence("Bob"))
+        assert list(names(await hear(b, "awareness-update")).values()) == ["Ann"]
+        heard = names(await hear(a, "awareness-update"))
+        assert list(heard.values()) == ["Bob"]
+        assert "1" not in heard, "clients that gave themselves the same number can be told apart"
+        await b.go()
+        assert list(names(await hear(a, "awareness-update")).values()) == [None]
+
+
+async def test_a_server_that_was_not_listening_catches_up_with_who_is_present(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "WHOLE_INTERVAL_S", 0.2)
+    async with running_server(PostgresStore(url)) as one, streaming(one.url, "a") as a:
+        await a.say(presence("Ann"))
+        await a.was_heard()
+        async with running_server(PostgresStore(url)) as other:
+            await eventually(lambda: len(other.server.awareness.get_states()) == 1)
+
+
+async def test_users_of_a_server_that_falls_silent_disappear(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "WHOLE_INTERVAL_S", 0.1)
+    monkeypatch.setattr(neighbours, "SILENT_AFTER_S", 3.0)
+    async with two_servers(url) as (one, other), streaming(one.url, "a") as a, streaming(other.url, "b") as b:
+        await a.say(presence("Ann"))
+        await eventually(lambda: len(other.server.awareness.get_states()) == 1)
+        await b.say(presence("Bob"))
+        assert list(names(await hear(b, "awareness-update")).values()) == ["Ann"]
+        # As if its process had been killed: not a word from now on.
+        monkeypatch.setattr(one.server._running.awareness.relay, "abroad", None)
+        channel = neighbours.Neighbours._say
+        monkeypatch.setattr(neighbours.Neighbours, "_say", _mute(one, channel))
+        assert list(names(await hear(b, "awareness-update")).values()) == [None]
+
+
+def _mute(muted: Host, say: Any) -> Any:
+    async def say_unless_muted(self: neighbours.Neighbours, text: bytes) -> None:
+        if self._relay is not muted.server._running.awareness.relay:
+            await say(self, text)
+
+    return say_unless_muted
+
+
+@pytest.mark.parametrize("length", [100, 60_000])
+async def test_document_updates_cross_over_whatever_their_length(url: str, length: int) -> None:
+    update = {"type": "yjs-doc-update", "collection": "notes", "recordId": "n", "field": "body", "update": "A" * length}
+    async with two_servers(url) as (one, other):
+        async with streaming(one.url, "a") as a, streaming(one.url, "b") as b, streaming(other.url, "c") as c:
+            await a.say(update)
+            for client in (b, c):
+                heard = await hear(client, "yjs-doc-update")
+                assert {name: heard[name] for name in update} == update
+            assert await a.hears_nothing(0.2)
+
+
+async def test_a_lost_connection_to_the_neighbours_is_made_again(url: str) -> None:
+    async with two_servers(url) as (one, other), streaming(one.url, "a") as a, streaming(other.url, "b") as b:
+        with postgres.server().connect() as operator:
+            operator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()"
+            )
+        await a.upload(insert("a", 1))
+        assert [one["id"] for one in (await hear(b, "operation-batch"))["operations"]] == ["a/1"]
+        await trio.sleep(0)
+        await a.say(presence("Ann"))
+        await eventually(lambda: len(other.server.awareness.get_states()) == 1)
+
+
+async def test_only_one_of_two_devices_at_two_servers_gets_a_unique_value(url: str, workspace: Schema) -> None:
+    async with two_servers(url, ServerOptions(apply=ApplyRules(workspace))) as (one, other):
+        async with streaming(one.url, "a") as a, streaming(other.url, "b") as b:
+            for number in range(1, 31):
+                data = {"email": f"{number}@example.test", "name": "n"}
+                await a.upload(insert("a", number) | {"collection": "users", "data": data})
+                await b.upload(insert("b", number) | {"collection": "users", "data": data})
+            refused = [await verdicts(client) for client in (a, b)]
+            assert sum(refused) == 30
+
+
+async def verdicts(client: Client) -> int:
+    """How many operations were refused until the thirtieth batch is acknowledged."""
+    acknowledged = refused = 0
+    while acknowledged < 30:
+        message = await client.hear()
+        acknowledged += message["type"] == "acknowledgment"
+        refused += message["type"] == "operation-rejected"
+        if message["type"] == "operation-batch":
+            await client.acknowledge(message)
+    return refused
+
+
+@pytest.fixture
+def workspace() -> Schema:
+    return load_schema(Path(__file__).parents[1] / "conformance" / "data" / "vectors" / "schemas" / "workspace.json")
+
+
+def test_words_are_json() -> None:
+    word = json.loads(neighbours._encode(neighbours.Word("me", {"1": neighbours._NULL}, True)))
+    assert word == {"speaker": "me", "presence": {"1": None}, "whole": True}
