@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import trio
 
 from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.model.schema import Schema
+from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.schema_file import load_schema
 from kora_daemon.server import neighbours
 from kora_daemon.server.sync_server import ServerOptions
@@ -20,6 +22,8 @@ from kora_daemon.store.postgres import PostgresStore
 from tests.support import postgres
 from tests.support.devices import insert
 from tests.support.network import Client, Host, eventually, running_server, streaming
+
+RACES = int(os.environ.get("KORA_RACES", "30"))
 
 
 @pytest.fixture
@@ -170,26 +174,52 @@ async def test_a_lost_connection_to_the_neighbours_is_made_again(url: str) -> No
 
 
 async def test_only_one_of_two_devices_at_two_servers_gets_a_unique_value(url: str, workspace: Schema) -> None:
-    async with two_servers(url, ServerOptions(apply=ApplyRules(workspace))) as (one, other):
+    async with two_servers(url, racing(workspace)) as (one, other):
         async with streaming(one.url, "a") as a, streaming(other.url, "b") as b:
-            for number in range(1, 31):
+            refused = 0
+            for number in range(1, RACES + 1):
                 data = {"email": f"{number}@example.test", "name": "n"}
-                await a.upload(insert("a", number) | {"collection": "users", "data": data})
-                await b.upload(insert("b", number) | {"collection": "users", "data": data})
-            refused = [await verdicts(client) for client in (a, b)]
-            assert sum(refused) == 30
+                for client, node in ((a, "a"), (b, "b")):
+                    await client.upload(insert(node, number) | {"collection": "users", "data": data})
+                refused += sum([await refusals(client) for client in (a, b)])
+            assert refused == RACES
+            assert await one.server.count_collection("users") == RACES
 
 
-async def verdicts(client: Client) -> int:
-    """How many operations were refused until the thirtieth batch is acknowledged."""
-    acknowledged = refused = 0
-    while acknowledged < 30:
+async def test_an_operation_that_both_servers_receive_is_stored_and_delivered_once(url: str, workspace: Schema) -> None:
+    async with two_servers(url, racing(workspace)) as (one, other):
+        async with (
+            streaming(one.url, "a") as a,
+            streaming(other.url, "b") as b,
+            streaming(one.url, "c") as c,
+        ):
+            for number in range(1, RACES + 1):
+                for client in (a, b):
+                    await client.upload(insert("both", number))
+                assert [await refusals(client) for client in (a, b)] == [0, 0]
+            heard: list[str] = []
+            while len(heard) < RACES:
+                batch = await hear(c, "operation-batch")
+                await c.acknowledge(batch)
+                heard += [operation["id"] for operation in batch["operations"]]
+            assert heard == [f"both/{number}" for number in range(1, RACES + 1)]
+            assert one.server._store.count_operations() == RACES
+
+
+def racing(schema: Schema) -> ServerOptions:
+    return ServerOptions(apply=ApplyRules(schema), uploads=UploadLimits(max_operations_per_minute=0))
+
+
+async def refusals(client: Client) -> int:
+    """How many operations were refused until the next batch is acknowledged."""
+    refused = 0
+    while True:
         message = await client.hear()
-        acknowledged += message["type"] == "acknowledgment"
         refused += message["type"] == "operation-rejected"
+        if message["type"] == "acknowledgment":
+            return refused
         if message["type"] == "operation-batch":
             await client.acknowledge(message)
-    return refused
 
 
 @pytest.fixture
