@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kora_daemon.auth.contract import AuthContext
+from collections.abc import Sequence
+
+from kora_daemon.auth.contract import ANEW, AuthContext, Standing
 
 _ANONYMOUS = AuthContext("anonymous")
 
@@ -14,3 +16,7 @@ class NoAuthProvider:
         """The anonymous context."""
         del token
         return _ANONYMOUS
+
+    async def revalidate(self, contexts: Sequence[AuthContext]) -> list[Standing]:
+        """All stay, but those who were somebody before the configuration changed."""
+        return [one if one == _ANONYMOUS and one.grounds is None else ANEW for one in contexts]

@@ -5,6 +5,7 @@ Nothing is created, altered or migrated; all that is ever written is `auth_devic
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
@@ -35,6 +36,7 @@ class SqliteUsers:
         self._busy_timeout_ms = busy_timeout_ms
         self._readers = ConnectionPool(readers, lambda: self._connect(apsw.SQLITE_OPEN_READONLY))
         self._writing = Lock()
+        self._identity = (0, 0)
 
     def missing(self) -> list[str]:
         """The tables and columns that should be there and are not. Raises StoreError."""
@@ -72,8 +74,14 @@ class SqliteUsers:
 
     @contextmanager
     def _reading(self) -> Iterator[apsw.Connection]:
-        with translating(self._path), self._readers.borrow() as connection:
-            yield connection
+        with translating(self._path):
+            found = os.stat(self._path)
+            if (found.st_dev, found.st_ino) != self._identity:
+                # Another file was put in its place: its rows count, not those of the one that has no name any more.
+                self._readers.drain()
+                self._identity = found.st_dev, found.st_ino
+            with self._readers.borrow() as connection:
+                yield connection
 
     def _connect(self, flags: int) -> apsw.Connection:
         connection = apsw.Connection(str(self._path), flags=flags)

@@ -1,0 +1,94 @@
+"""What a server refuses to start with (auth.md section 6): nothing scoped, misspelt collections and fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import structlog
+
+from kora_daemon.auth.scope_maps import EVERY_OTHER, READ_ONLY, ScopeMap
+from kora_daemon.auth.users import UserDirectory
+from kora_daemon.config.auth import AuthSettings
+from kora_daemon.errors import StoreError, StoreUnavailable
+from kora_daemon.model.schema import Schema
+
+log = structlog.get_logger("kora.auth")
+
+_ALWAYS_THERE = ("id", READ_ONLY)
+
+
+def scope_problems(settings: AuthSettings, schema: Schema | None) -> list[str]:
+    """One sentence for each thing that is wrong with the scopes."""
+    problems = [] if _is_scoped(settings) else [_NOTHING_SCOPED.format(path="auth.scopes")]
+    for path, table in scope_tables(settings):
+        problems += _table_problems(path, table, schema)
+    return problems
+
+
+def user_table_problems(users: UserDirectory) -> list[str]:
+    """One sentence for what the user tables lack. A database that does not answer now may do so later."""
+    try:
+        missing = users.missing()
+    except StoreUnavailable as error:
+        log.warning("auth.users_unavailable", problem=str(error))
+        return []
+    except StoreError as error:
+        return [f"auth.kora.database: {error}"]
+    if not missing:
+        return []
+    return [f"auth.kora.database: has no {', '.join(missing)}, expected the tables of @korajs/auth"]
+
+
+_NOTHING_SCOPED = (
+    "{path}: is missing, so everybody who is signed in may read and write everything; "
+    "set [auth.scopes], [[auth.grants]] or python_scopes, or say shared_data = true"
+)
+
+
+def _is_scoped(settings: AuthSettings) -> bool:
+    if settings.kind == "none" or settings.shared_data:
+        return True
+    users = settings.primary if settings.kind == "mixed" else settings.kind
+    if users == "token" and settings.source != "jwt":
+        # Each row of the table says it for itself, and so does each answer of a hook.
+        return True
+    return settings.scopes is not None or bool(settings.grants) or settings.python_scopes is not None
+
+
+def scope_tables(settings: AuthSettings) -> Iterator[tuple[str, ScopeMap]]:
+    """Every scope table of the file, with its path."""
+    if settings.scopes is not None:
+        yield "auth.scopes", settings.scopes
+    if settings.anonymous is not None:
+        yield "auth.anonymous.scopes", settings.anonymous.scopes
+    for index, grant in enumerate(settings.grants):
+        yield f"auth.grants[{index}].scopes", grant.scopes
+    for index, token in enumerate(settings.tokens):
+        if token.scopes is not None:
+            yield f"auth.tokens[{index}].scopes", token.scopes
+
+
+def _table_problems(path: str, table: ScopeMap, schema: Schema | None) -> Iterator[str]:
+    for collection, fields in table.items():
+        if READ_ONLY in fields and not isinstance(fields[READ_ONLY], bool):
+            yield f"{path}.{collection}.{READ_ONLY}: found no flag, expected true or false"
+        if schema is None:
+            if collection == EVERY_OTHER:
+                yield f"{path}: has {EVERY_OTHER!r}, which stands for the collections of a schema; set schema"
+        elif collection == EVERY_OTHER:
+            if unknown := [name for name in fields if name not in _ALWAYS_THERE]:
+                others = [one for name, one in schema.collections.items() if name not in table]
+                lacking = [one for one in unknown if not all(one in other.fields for other in others)]
+                if lacking:
+                    yield f"{path}.{EVERY_OTHER}: not every collection it stands for has {_listed(lacking)}"
+        elif collection not in schema.collections:
+            known = ", ".join(sorted(schema.collections))
+            yield f"{path}: has {collection!r}, expected collections of the schema: {known}"
+        else:
+            known_fields = schema.collections[collection].fields
+            if unknown := [name for name in fields if name not in known_fields and name not in _ALWAYS_THERE]:
+                yield f"{path}.{collection}: has {_listed(unknown)}, expected fields of the collection"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names)
