@@ -207,6 +207,7 @@ def test_an_example_of_the_library_page_runs(number: int, check: Callable[[str],
 
 def test_every_toml_block_is_a_good_schema_or_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALI_TOKEN", "open-sesame")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://kora@localhost/kora")
     for name in ("schema.json", "schema.toml"):
         (tmp_path / name).touch()
     judged = 0
