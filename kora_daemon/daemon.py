@@ -125,11 +125,12 @@ def _reload(settings: Settings, parts: Parts, server: SyncServer, listener: List
         fresh = load_settings(settings.source)
         auth = build_auth(fresh.auth)
         listening = listener_options(fresh)
+        options = server_options(fresh, parts)
     except (ConfigError, OSError, ssl.SSLError) as error:
         log.error("daemon.reload_failed", problem=str(error))
         return settings
     configure_log(fresh.log.level, fresh.log.format)
-    server.reconfigure(auth, server_options(fresh, parts))
+    server.reconfigure(auth, options)
     listener.reconfigure(listening)
     log.info("daemon.reloaded")
     return fresh
@@ -174,6 +175,7 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
         refusal_delay=settings.auth.refusal_delay,
         allow_query_token=settings.auth.allow_query_token,
         shutdown_grace=settings.server.shutdown_grace,
+        reader_threads=settings.store.readers,
         outage_patience=settings.store.outage_patience,
     )
 

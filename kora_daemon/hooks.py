@@ -24,7 +24,7 @@ def load_hook(path: str, name: str, folder: Path) -> Callable[..., Any]:
         found: Any = importlib.import_module(module_name)
         for part in function.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError([f"{path}: {name!r} can't be loaded from {place}: {reason}"]) from error
     if not callable(found):

@@ -82,23 +82,25 @@ def write_backup(store: Store, target: Path, created_at_ms: int) -> int:
 
     Raises KoraError for a file that is there already or can't be written.
     """
-    if target.exists():
-        raise KoraError(f"{target} is there already and was left as it is; name another file")
-    partial = target.with_name(f"{target.name}.partial")
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            os.chmod(partial, 0o600)
-            with store.snapshot() as snapshot:
-                for chunk in export_backup(snapshot, store.node_id, created_at_ms):
-                    file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-            size_bytes = file.tell()
-        partial.rename(target)
+        if target.exists():
+            raise FileExistsError
+        with open(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            try:
+                with store.snapshot() as snapshot:
+                    for chunk in export_backup(snapshot, store.node_id, created_at_ms):
+                        file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+                size_bytes = file.tell()
+                os.link(partial, target)  # unlike a renaming, never in place of a file that has come meanwhile
+            finally:
+                partial.unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise KoraError(f"{target} is there already and was left as it is; name another file") from error
     except OSError as error:
-        raise KoraError(f"{target} can't be written: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        raise KoraError(f"{target} can't be written: {error.strerror}; name another place, or make room") from error
     return size_bytes
 
 

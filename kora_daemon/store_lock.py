@@ -25,7 +25,8 @@ def serving(settings: StoreSettings) -> Iterator[None]:
     if settings.kind != "sqlite":
         yield
         return
-    path = settings.path.with_name(settings.path.name + "-serving")
+    database = settings.path.resolve()
+    path = database.with_name(database.name + "-serving")
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from koractl.options import DebugOption, Invocation
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141  # as of a program that SIGPIPE ends
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 
 app = typer.Typer(
@@ -59,6 +61,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         code = 0
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads us has enough. Nothing is to be written any more, at the exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_BROKEN_PIPE
     except Exception as error:  # The last barrier: whatever it is, the user gets a sentence.
         if invocation.debug:
             traceback.print_exception(error)
@@ -83,6 +89,9 @@ def _report(error: BaseException) -> int:
         return EXIT_CONFIG
     if isinstance(error, KoraError):
         _complain(str(error))
+    elif isinstance(error, OSError) and error.filename is None:
+        # Files of ours are named where they are opened: this is what we write to.
+        _complain(f"the output can't be written: {error.strerror}; send it somewhere else")
     else:
         _complain(f"an error inside kora: {type(error).__name__}: {error}; --debug shows where")
     return EXIT_FAILURE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
@@ -15,6 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 Record = dict[str, Any]
+_HALF = re.compile("[\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _WIDEST_CELL = 60
 _MOST_TABLE_ROWS = 1_000
 """A table is laid out as a whole, in memory."""
@@ -36,7 +39,7 @@ def write_records(form: Format, columns: Sequence[str], records: Iterable[Record
 def _write_json(_columns: Sequence[str], records: Iterable[Record]) -> None:
     separator = "[\n"
     for record in records:
-        sys.stdout.write(f"{separator}{json.dumps(_plain(record), ensure_ascii=False)}")
+        sys.stdout.write(f"{separator}{_json(record)}")
         separator = ",\n"
     sys.stdout.write("[]\n" if separator == "[\n" else "\n]\n")
 
@@ -66,7 +69,8 @@ def _write_table(columns: Sequence[str], records: Iterable[Record]) -> None:
 
 
 def _shortened(cell: str) -> str:
-    line = cell.replace("\n", "⏎")
+    # Text of devices: nothing in it may move the cursor or colour the screen.
+    line = _CONTROL.sub("\ufffd", cell.replace("\n", "⏎"))
     return line if len(line) <= _WIDEST_CELL else f"{line[: _WIDEST_CELL - 1]}…"
 
 
@@ -74,10 +78,15 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return value
+        return _HALF.sub("\ufffd", value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    return json.dumps(_plain(value), ensure_ascii=False)
+    return _json(value)
+
+
+def _json(value: object) -> str:
+    """JSON in whole characters; halves of surrogate pairs are escaped."""
+    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", json.dumps(_plain(value), ensure_ascii=False))
 
 
 def _plain(value: object) -> object:

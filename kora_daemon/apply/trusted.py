@@ -94,13 +94,27 @@ def with_record_ids(wanted: TrustedWrite, new_id: Callable[[], str]) -> TrustedW
     return _with_record_id(wanted, new_id)
 
 
-def commit_trusted(store: Store, pipeline: Pipeline, wanted: TrustedWrite, now_ms: int) -> TrustedOutcome:
-    """Do it, in a transaction of its own. `now_ms` is the server's clock, ms since the epoch. Raises StoreError."""
+def commit_trusted(
+    store: Store, pipeline: Pipeline, wanted: TrustedWrite, now_ms: int, tried: list[TrustedOutcome] | None = None
+) -> TrustedOutcome:
+    """Do it, in a transaction of its own. `now_ms` is the server's clock, ms since the epoch. Raises StoreError.
+
+    `tried` remembers what earlier calls have tried: a commit that was reported as failed may have happened all the
+    same, and then is not repeated.
+    """
+    tried = [] if tried is None else tried
+    locks = [wanted.target] if isinstance(wanted, ConditionalWrite) else []
+    if isinstance(wanted, ConditionalWrite) and wanted.idempotency is not None:
+        locks.append(wanted.idempotency)
     try:
-        with store.transaction() as tx:
+        with store.transaction(locks) as tx:
+            for outcome in tried:
+                if tx.known_ids([entry.operation.id for entry in outcome.applied]):
+                    return outcome
             work = Work(tx, now_ms)
             outcome = write(pipeline, work, wanted)
             outcome.applied = work.finish()
+            tried.append(outcome)
     except WriteRefused as refused:
         return TrustedOutcome("skipped", rejection=refused.rejection)
     return outcome

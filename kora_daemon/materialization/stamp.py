@@ -1,7 +1,8 @@
 """The stamp: what a record was when one of its operations was stored, kept beside that one (scopes.md section 12).
 
 Whether a session may see an operation depends on its record. With the stamp the log itself says so, and no read ever
-has to look a record up. What the operation carries itself outranks its stamp, so that is not repeated here.
+has to look a record up. What the operation carries itself outranks its stamp, so that is not repeated here. It is for
+reading only: who may write is decided by the record alone.
 """
 
 from __future__ import annotations

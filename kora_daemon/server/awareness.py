@@ -92,8 +92,9 @@ class AwarenessRelay:
             self._next_unique_id += 1
             member = _Member(None, -1, unique_id, unique_id)
             self._members[client] = self._by_public_id[unique_id] = member
-        if len(state) <= self._max_state_bytes:
-            member.state = Raw(bytes(state))
+        text = bytes(state)
+        if len(text) <= self._max_state_bytes and (member.state is None or bytes(member.state) != text):
+            member.state = Raw(text)
             self._changed[client] = member
             self._due()
 

@@ -279,6 +279,8 @@ class Connection:
             if self._waiting is not None:
                 self._waiting.cancel()
             self._heard.set()
+            # A client that was told of an error opens another connection, which a late goodbye would break.
+            self._jobs.clear()
             self._later(action)
 
     def _later(self, action: do.Action) -> None:

@@ -89,7 +89,7 @@ class Hub:
         fresh = [entry for entry in entries if entry.sequence > self.frontier]
         if not fresh:
             return
-        if fresh[0].sequence == self.frontier + 1:
+        if fresh[0].sequence == self.frontier + 1 and fresh[-1].sequence == self.frontier + len(fresh):
             self._extend(fresh)
         else:
             self._origins |= {entry.sequence: entry.origin for entry in fresh if entry.origin}

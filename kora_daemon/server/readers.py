@@ -18,17 +18,17 @@ from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.visible import visible_entries
 from kora_daemon.store.contract import Store
 
-READER_THREADS = 4
 T = TypeVar("T")
 
 
 class Readers:
     """A few threads that read. Every call may raise StoreError."""
 
-    def __init__(self, store: Store, encode: Callable[[LogEntry, int], DeliveryEntry]) -> None:
+    def __init__(self, store: Store, encode: Callable[[LogEntry, int], DeliveryEntry], threads: int = 4) -> None:
         self._store = store
         self._encode = encode
-        self._threads = ThreadPool("kora-reader", READER_THREADS)
+        self._threads = ThreadPool("kora-reader", threads)
+        self._asking = ThreadPool("kora-probe", 1)
 
     async def greet(self, asked: ReadLog) -> LogRead:
         """What the answer to a handshake needs."""
@@ -79,6 +79,10 @@ class Readers:
 
     def _encoded(self, entries: Sequence[LogEntry]) -> list[DeliveryEntry]:
         return [self._encode(entry, 0) for entry in entries]
+
+    async def ask(self, call: Callable[[Store], T]) -> T:
+        """A question that may be given up: whoever asks has a deadline, even where the store has none."""
+        return await self._asking.run_abandonable(lambda: call(self._store))
 
     async def read(self, call: Callable[[Store], T]) -> T:
         """Any other question to the store."""

@@ -34,7 +34,7 @@ from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
 from kora_daemon.server.validation import DEFAULT_TIMEOUT_S, Validation, Validator
 from kora_daemon.server.writer import TrustedRequest, Writer
-from kora_daemon.store.contract import Store
+from kora_daemon.store.contract import Channel, Store
 from kora_daemon.wire import json as codec
 
 log = structlog.get_logger("kora.server")
@@ -66,6 +66,7 @@ class ServerOptions(Struct, frozen=True):
     refusal_delay: float = 1.0
     allow_query_token: bool = False
     shutdown_grace: float = 10.0
+    reader_threads: int = 4
     outage_patience: float = 0.0
     """How long uploads and downloads wait for a store that does not answer, before their sessions are closed."""
 
@@ -101,6 +102,7 @@ class SyncServer:
         self._services: Services | None = None
         self._operations_at_start = 0
         self._floor = 0
+        self._channel: Channel | None = None
         self._started_at = 0.0
         self.clean_stop = True
         """False once sessions had to be cut off because they did not finish in time."""
@@ -136,6 +138,7 @@ class SyncServer:
                 core.start_soon(self._write, services.writer, core.cancel_scope)
                 channel = self._store.channel()
                 if channel is not None:
+                    self._channel = channel
                     neighbours = Neighbours(
                         channel, services.awareness.relay, services.hub.reaches, services.relay.hear
                     )
@@ -151,6 +154,8 @@ class SyncServer:
         finally:
             self._services = None
             with trio.CancelScope(shield=True):
+                if self._channel is not None:
+                    await thread.run(self._channel.close)
                 await thread.run(self._store.close)
             self._stopped.set()
 
@@ -182,9 +187,10 @@ class SyncServer:
         hub, floor = services.hub, self._floor
         while True:
             await trio.sleep(WATCH_INTERVAL_S)
+            reached = hub.frontier
             with suppress(StoreError):  # the writer meets the same trouble, and reports it
                 found, frontier = await services.readers.read(lambda store: (store.floor(), store.frontier()))
-                if found != floor:
+                if found != floor or frontier < reached:
                     log.warning("store.log_replaced", frontier=frontier)
                     floor = found
                     hub.begin_anew(frontier)
@@ -197,10 +203,11 @@ class SyncServer:
         hub = services.hub
         while True:
             reached = await hub.behind()
-            if reached - hub.frontier > MAX_FOLLOWED:
-                hub.skip_to(reached)
-                continue
             try:
+                if reached - hub.frontier > MAX_FOLLOWED:
+                    # What was announced may be anybody's word.
+                    hub.skip_to(await services.readers.read(lambda store: store.frontier()))
+                    continue
                 hub.fill(await services.readers.entries_after(hub.frontier))
             except StoreError as error:
                 log.warning("store.read_failed", error=str(error))
@@ -235,7 +242,7 @@ class SyncServer:
     def _build(self, frontier: int) -> Services:
         options = self._options
         hub = Hub(frontier)
-        readers = Readers(self._store, encode_entry)
+        readers = Readers(self._store, encode_entry, options.reader_threads)
         pipeline = Pipeline(self._store.node_id, options.apply)
         return Services(
             self._rules(),
@@ -307,7 +314,7 @@ class SyncServer:
 
     async def check_store(self) -> None:
         """Ask the store something; raises StoreError when it does not answer."""
-        await self._running.readers.read(lambda store: store.frontier())
+        await self._running.readers.ask(lambda store: store.frontier())
 
     # Records and trusted writes
 
@@ -333,7 +340,7 @@ class SyncServer:
             answered.append(outcome)
             done.set()
 
-        writer.submit(TrustedRequest(with_record_ids(write, new_id), answer))
+        writer.submit(TrustedRequest(with_record_ids(write, new_id), answer, []))
         with trio.CancelScope(shield=True):  # once handed in it happens, and whoever asked should know
             await done.wait()
         if answered[0] is None:

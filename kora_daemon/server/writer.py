@@ -51,6 +51,8 @@ class TrustedRequest(Struct):
 
     write: TrustedWrite
     answer: Callable[[TrustedOutcome | None], None]
+    tried: list[TrustedOutcome] = []
+    """What was tried so far, while the store did not answer."""
 
     @property
     def operations(self) -> Sequence[Operation]:
@@ -93,13 +95,17 @@ class Writer:
         self._work = trio.Event()
         self._room = trio.Event()
         self._room.set()
-        self._closing = False
+        self._closing = self._ended = False
+        self._at_hand: Sequence[WriteRequest | TrustedRequest] = ()
         self.failure: str | None = None
         """Why the store does not take writes, None while it does."""
         self.committed_operations = 0
 
     def submit(self, request: WriteRequest | TrustedRequest) -> None:
         """Queue a write; it is answered in the order of submission."""
+        if self._ended:
+            request.answer(None)
+            return
         self._waiting.append(request)
         self._waiting_operations += len(request.operations)
         self._waiting_bytes += request.size_bytes
@@ -127,7 +133,19 @@ class Writer:
         self._work.set()
 
     async def run(self) -> None:
-        """Write until `finish`. A failing store is a state, not an end; any other exception is."""
+        """Write until `finish`. A failing store is a state, not an end; any other exception is.
+
+        Whatever ends it, nobody is left waiting for an answer.
+        """
+        try:
+            await self._run()
+        finally:
+            self._ended = True
+            for request in (*self._at_hand, *self._waiting):
+                request.answer(None)
+            self._waiting.clear()
+
+    async def _run(self) -> None:
         while True:
             timeout = PROBE_INTERVAL_S if self.failure else float("inf")
             with trio.move_on_after(timeout):
@@ -166,13 +184,16 @@ class Writer:
                 empty.answer(BatchOutcome([], []))
             return
         requests: Sequence[WriteRequest | TrustedRequest] = [group] if isinstance(group, TrustedRequest) else group
+        self._at_hand = requests
         try:
             written = await self._outage.outlast(lambda: self._try(group))
         except StoreError as error:
             self._failed(error)
+            self._at_hand = ()
             for request in requests:
                 request.answer(None)
             return
+        self._at_hand = ()
         self._recovered()
         for one in written:
             if one is not None:
@@ -235,7 +256,7 @@ class Writer:
             ]
 
     def _commit_trusted(self, request: TrustedRequest) -> _Written:
-        outcome = commit_trusted(self._store, self._pipeline, request.write, wall_ms())
+        outcome = commit_trusted(self._store, self._pipeline, request.write, wall_ms(), request.tried)
         return _Written(outcome, self._encoded(outcome.applied, 0))
 
     def _encoded(self, entries: Sequence[LogEntry], origin: int) -> list[DeliveryEntry]:

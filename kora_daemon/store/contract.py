@@ -132,8 +132,11 @@ class Store(Protocol):
         """Give everything back. Idempotent."""
         ...
 
-    def transaction(self) -> AbstractContextManager[WriteTransaction]:
+    def transaction(self, locks: Sequence[RecordKey] = ()) -> AbstractContextManager[WriteTransaction]:
         """A write transaction: leaving the block commits durably, an exception rolls back.
+
+        `locks` are records that are judged before they are written, for servers of another kind on the same database
+        that lock what they judge (store.md section 3); ours write one after the other anyway.
 
         Raises `StoreUnavailable` from the block's exit when the commit did not happen.
         """

@@ -17,7 +17,7 @@ from kora_daemon.materialization.upgrade import Upgrade, plan_states
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.identity import uuid7
 from kora_daemon.model.operation import Operation
-from kora_daemon.model.record import Record, RecordQuery
+from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Schema
 from kora_daemon.store.memory_log import MemoryLog
 from kora_daemon.store.memory_records import MemoryRecords
@@ -59,7 +59,7 @@ class MemoryStore:
             self._forget()
 
     @contextmanager
-    def transaction(self) -> Iterator[MemoryTransaction]:
+    def transaction(self, locks: Sequence[RecordKey] = ()) -> Iterator[MemoryTransaction]:
         """A write transaction. Nothing of it is kept when the block raises."""
         with self._reading():
             transaction = MemoryTransaction(self._log, self._records)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trio
 
+from kora_daemon.materialization.shape import Refill
 from tests.support.app import device
 from tests.support.cli import CONFIG, Ended, Kora, schema_text
 from tests.support.network import connected, eventually
@@ -263,6 +264,18 @@ def test_backfill_can_be_for_some_collections(kora: Kora, node: Node) -> None:
     assert (todos(kora), list_name(kora)) == (records, "wrong")
     assert kora("backfill", "--collection", "lists", "--collection", "todos", "--collection", "lists").code == 0
     assert (todos(kora), list_name(kora)) == (records, "l")
+
+
+def test_backfill_goes_on_where_one_was_cut_short(kora: Kora, node: Node) -> None:
+    records = damage(kora, node)
+    with kora.store() as store, store.transaction() as tx:
+        tx.set_refill("todos", Refill("log", "t0"))
+    ended = kora("backfill", "--collection", "todos")
+    assert ended.code == 0
+    assert "3/3" in ended.err
+    found = todos(kora)
+    assert [one["title"] for one in found] == ["boo", "wrong", "1", "2"]
+    assert found[2:] == records[1:]
 
 
 def test_backfill_of_an_unknown_collection_changes_nothing(kora: Kora, node: Node) -> None:

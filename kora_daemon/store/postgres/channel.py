@@ -56,20 +56,27 @@ class PostgresChannel:
         """
         hearing = self._open(self._hearing)
         frontier: int | None = None
-        words: list[str] = []
+        words: list[bytes] = []
         own = self._own_backend()
         with translating(self._session.name):
-            for heard in hearing.notifies(timeout=0):
-                if heard.channel != queries.CHANNEL:
-                    words.append(heard.payload)
-                elif heard.pid != own and heard.payload.isdecimal():
-                    frontier = max(int(heard.payload), frontier or 0)
-            # A number stands for a long word; one that is gone was said a minute ago.
-            wanted = [int(word) for word in words if word.isdecimal()]
-            found = hearing.execute(queries.LONG_WORDS.encode(), [wanted]).fetchall() if wanted else []
+            # Until nothing comes: what arrives behind a query lies here, and makes nothing readable.
+            while heard := list(hearing.notifies(timeout=0)):
+                news = [
+                    int(one.payload)
+                    for one in heard
+                    if one.channel == queries.CHANNEL and one.pid != own and one.payload.isdecimal()
+                ]
+                frontier = max([*news, *([] if frontier is None else [frontier])], default=None)
+                words += self._in_full(hearing, [one.payload for one in heard if one.channel != queries.CHANNEL])
+        return frontier, words
+
+    def _in_full(self, hearing: PatientConnection, words: list[str]) -> list[bytes]:
+        """The words, in order. A number stands for a long one; one that is gone was said a minute ago."""
+        wanted = [int(word) for word in words if word.isdecimal()]
+        found = hearing.execute(queries.LONG_WORDS.encode(), [wanted]).fetchall() if wanted else []
         long_words = {str(number): body for number, body in found}
         said = [long_words.get(word) if word.isdecimal() else word for word in words]
-        return frontier, [word.encode() for word in said if word is not None]
+        return [word.encode() for word in said if word is not None]
 
     def send(self, word: bytes) -> None:
         """Say a word. Raises StoreUnavailable."""

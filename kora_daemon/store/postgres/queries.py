@@ -40,6 +40,15 @@ BEGIN_WRITE = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {_LOCKED} FOR N
 
 Its row is read as it is once the lock is had, which is not true of other tables in the same statement.
 """
+
+
+def begin_write(locks: Iterable[tuple[str, str]] = ()) -> str:
+    """Begins a write that judges these records; the reference server takes its locks of them in the same order."""
+    keys = sorted(f"kora:{collection}:{record_id}".replace("'", "''") for collection, record_id in locks)
+    taken = "".join(f"SELECT pg_advisory_xact_lock(hashtextextended('{key}', 0)); " for key in keys)
+    return BEGIN_WRITE.replace("; ", f"; {taken}", 1) if taken else BEGIN_WRITE
+
+
 _ENSURE_TABLES = "SELECT pg_advisory_xact_lock(hashtextextended('kora:ensure-tables', 0))"
 BEGIN_UPGRADE = f"""
     BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 0;

@@ -13,7 +13,7 @@ from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import Upgrade
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.operation import Operation
-from kora_daemon.model.record import Record, RecordQuery
+from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Kind, Schema
 from kora_daemon.store.page import take_bytes
 from kora_daemon.store.postgres import queries
@@ -87,9 +87,9 @@ class PostgresStore:
         self._connections.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[PostgresTransaction]:
+    def transaction(self, locks: Sequence[RecordKey] = ()) -> Iterator[PostgresTransaction]:
         """A write transaction; see the contract. Waits for those of other daemons."""
-        with self._forgetting(), self._connections.writing(queries.BEGIN_WRITE) as write:
+        with self._forgetting(), self._connections.writing(queries.begin_write(locks)) as write:
             transaction = PostgresTransaction(self._connections, write, self._shapes)
             yield transaction
             transaction.finish()

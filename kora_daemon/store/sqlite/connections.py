@@ -15,7 +15,7 @@ import msgspec
 from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
 from kora_daemon.store.pool import ConnectionPool
 from kora_daemon.store.sqlite import functions
-from kora_daemon.store.sqlite.errors import ASK, translating
+from kora_daemon.store.sqlite.errors import ASK, reaching, translating
 
 Durability = Literal["full", "normal"]
 """Whether a commit survives a power loss, or only the death of the process."""
@@ -61,8 +61,9 @@ class Connections:
         if self.is_open:
             return
         with translating(self.path):
-            _create_missing(self.path)
-            self._identity = _identity(self.path)
+            with reaching(self.path):
+                _create_missing(self.path)
+                self._identity = _identity(self.path)
             self.is_open = True
             try:
                 self._writing_connection()
@@ -183,7 +184,9 @@ class Connections:
 
     def _check_in_place(self) -> None:
         """SQLite goes on writing to a file that has no name any more; nobody would find it again."""
-        if _identity(self.path) != self._identity:
+        with reaching(self.path):
+            found = _identity(self.path)
+        if found != self._identity:
             raise StoreUnavailable(
                 f"{self.path} is not the file that was opened; put that one back, or restart the server"
             )

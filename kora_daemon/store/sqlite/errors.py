@@ -38,10 +38,17 @@ def store_error(error: apsw.Error, path: Path) -> StoreError:
 
 @contextmanager
 def translating(path: Path) -> Iterator[None]:
-    """Turn the binding's and the system's exceptions about the file `path` into ours."""
+    """Turn the binding's exceptions about the file `path` into ours."""
     try:
         yield
     except apsw.Error as error:
         raise store_error(error, path) from error
+
+
+@contextmanager
+def reaching(path: Path) -> Iterator[None]:
+    """Turn the system's exceptions about the file `path` into ours."""
+    try:
+        yield
     except OSError as error:
         raise StoreUnavailable(f"{path}: {ASK} ({error.strerror})") from error

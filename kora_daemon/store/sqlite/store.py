@@ -19,7 +19,7 @@ from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import PresentTable, Upgrade, checked_columns, plan_schema
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.operation import Operation
-from kora_daemon.model.record import Record, RecordQuery
+from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Schema
 from kora_daemon.store import queries, tables
 from kora_daemon.store import record_queries as records
@@ -78,7 +78,7 @@ class SqliteStore:
         self._connections.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[SqliteTransaction]:
+    def transaction(self, locks: Sequence[RecordKey] = ()) -> Iterator[SqliteTransaction]:
         """A write transaction; see the contract."""
         with self._connections.writing() as connection:
             try:

@@ -12,7 +12,7 @@ from kora_daemon.model.operation import Operation
 from kora_daemon.model.schema import Field, Kind, Schema
 from tests.support.judging import SERVER, Judge, MakeJudge, constraint, with_constraints
 from tests.support.log import RECEIVED_AT_MS
-from tests.support.records import Node, schema_of
+from tests.support.records import Node, apply, schema_of
 from tests.support.stores import RECORD_STORES
 
 ALL_KINDS: dict[str, Kind] = {
@@ -179,6 +179,16 @@ def test_a_record_is_never_told_apart_from_itself_by_a_field_called_id(judge: Ma
     assert put(judged, node, "a", text="x")
     assert not put(judged, node, "b", text="x", id="a")
     assert put(judged, node, "a", text="x", id="b")
+
+
+def test_records_that_collide_already_are_refused_until_one_gives_way(judge: MakeJudge, node: Node) -> None:
+    """Out of a backup, where nothing is judged."""
+    judged = judge(kinds_schema(things=[constraint("unique", "text")]))
+    apply(judged.store, *(node.insert(one, {"text": "x"}, collection="things") for one in ("a", "b")))
+    for record_id in ("a", "b"):
+        assert not took(judged, node.update(record_id, {"flag": True}, collection="things"))
+    assert took(judged, node.update("b", {"text": "y"}, collection="things"))
+    assert took(judged, node.update("a", {"flag": True}, collection="things"))
 
 
 def test_an_operation_without_data_is_not_judged(judge: MakeJudge, node: Node) -> None:

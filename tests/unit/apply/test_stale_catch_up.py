@@ -337,12 +337,29 @@ def test_checks_see_them_however_many_they_are(
     judged: Judge, node: Node, other: Node, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refill, "MAX_CAUGHT_UP", LIMIT)
+    monkeypatch.setattr(refill, "SAVED_AT_ONCE", LIMIT // 2)
     elsewhere(judged, *(user(other, f"r{one}", email=f"{one}") for one in range(number)))
     outcome = judged.batch(user(node, "a", email="3"), user(node, "b", email="x"))
     assert [one.record_id for one in outcome.rejections] == ["a"]
     for _ in refill.refill(judged.store):
         pass
     assert len(judged.live("users")) == number + 1
+    assert is_caught_up(judged)
+
+
+@pytest.mark.parametrize("number", [LIMIT, LIMIT + 1])
+def test_a_start_sees_to_them_too(
+    judged: Judge, node: Node, other: Node, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When they are many, a little at a time."""
+    monkeypatch.setattr(refill, "MAX_CAUGHT_UP", LIMIT)
+    monkeypatch.setattr(refill, "MAX_RECORDS", 4)
+    judged.takes(user(node, "a", n=1))
+    elsewhere(judged, *(user(other, f"r{one}", n=one) for one in range(number - 1)))
+    elsewhere(judged, other.update("a", {"n": 2}, collection="users", at=50))
+    steps = list(refill.refill(judged.store))
+    assert bool(steps) is (number > LIMIT)
+    assert judged.live("users") == {"a": {"n": 2}} | {f"r{one}": {"n": one} for one in range(number - 1)}
     assert is_caught_up(judged)
 
 

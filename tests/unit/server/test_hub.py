@@ -1,0 +1,70 @@
+"""How far the log reaches, and what of it is at hand, when others write to it, too."""
+
+from __future__ import annotations
+
+import trio
+import trio.testing
+
+from kora_daemon.model.view import View
+from kora_daemon.server.hub import Hub
+from tests.support.operations import entry
+
+
+def shown(hub: Hub, after: int) -> list[int] | None:
+    page = hub.tail.page(View(), after, hub.frontier)
+    return None if page is None else [one.sequence for one in page.entries]
+
+
+def test_what_follows_is_at_hand_at_once() -> None:
+    hub = Hub(4)
+    hub.publish([entry(5), entry(6)])
+    assert (hub.frontier, shown(hub, 4)) == (6, [5, 6])
+
+
+async def test_behind_a_gap_the_store_is_asked_first(autojump_clock: trio.testing.MockClock) -> None:
+    hub = Hub(4)
+    hub.publish([entry(6, origin=3)])
+    assert hub.frontier == 4
+    assert await hub.behind() == 6
+    hub.fill([entry(5), entry(6)])
+    page = hub.tail.page(View(), 4, 6)
+    assert page is not None
+    assert [(one.sequence, one.origin) for one in page.entries] == [(5, 0), (6, 3)]
+
+
+async def test_a_gap_in_the_middle_counts_too(autojump_clock: trio.testing.MockClock) -> None:
+    hub = Hub(4)
+    hub.publish([entry(5), entry(7)])
+    assert hub.frontier == 4, "6 is somebody else's and must not be passed over"
+    assert await hub.behind() == 7
+    hub.fill([entry(5), entry(6), entry(7)])
+    assert shown(hub, 4) == [5, 6, 7]
+
+
+async def test_what_was_read_meanwhile_is_not_taken_twice(autojump_clock: trio.testing.MockClock) -> None:
+    hub = Hub(4)
+    hub.reaches(6)
+    hub.fill([entry(5), entry(6)])
+    hub.publish([entry(6), entry(7)])
+    assert shown(hub, 4) == [5, 6, 7]
+
+
+async def test_an_announcement_of_nothing_is_forgotten(autojump_clock: trio.testing.MockClock) -> None:
+    hub = Hub(4)
+    hub.reaches(9)
+    assert await hub.behind() == 9
+    hub.fill([])
+    with trio.move_on_after(60) as waiting:
+        await hub.behind()
+    assert waiting.cancelled_caught
+    hub.publish([entry(5)])
+    assert (hub.frontier, shown(hub, 4)) == (5, [5])
+
+
+def test_after_a_leap_those_behind_read_the_store() -> None:
+    hub = Hub(4)
+    hub.publish([entry(5)])
+    hub.skip_to(100)
+    assert (hub.frontier, shown(hub, 5)) == (100, None)
+    hub.publish([entry(101)])
+    assert shown(hub, 100) == [101]
