@@ -1,4 +1,4 @@
-"""`kora query`, `kora count`, `kora apply`: the records of the app's collections."""
+"""`kora query` and `kora count`: the records of the app's collections."""
 
 from __future__ import annotations
 

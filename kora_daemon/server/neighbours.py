@@ -55,7 +55,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Neighbours:
-    """Speaks to and hears of the other daemons, as long as `run` runs.
+    """Speaks to the other daemons and hears of them, as long as `speak` and `listen` run.
 
     `reaches` is told delivery sequences that the log has reached, `document` gets what devices of others share.
     """

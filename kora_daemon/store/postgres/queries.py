@@ -246,6 +246,7 @@ NUMBER_OLD_ROWS = """
     ) AS numbered
     WHERE operations.id = numbered.id
 """
+NOT_BELOW = "UPDATE delivery_counter SET value = $1 WHERE id = 1 AND value < $1"
 RAISE_COUNTER = f"UPDATE delivery_counter SET value = ({FRONTIER}) WHERE id = 1 AND value < ({FRONTIER})"
 HAS_OLD_ROWS = "SELECT 1 FROM operations WHERE delivery_seq IS NULL LIMIT 1"
 FIRST_COUNTER = "INSERT INTO delivery_counter (id, value) VALUES (1, 0) ON CONFLICT (id) DO NOTHING"

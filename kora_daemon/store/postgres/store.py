@@ -61,6 +61,8 @@ class PostgresStore:
     ) -> None:
         self._wanted_node_id = node_id
         self._node_id = ""
+        self._given = 0
+        """The largest delivery sequence that this server has seen given."""
         self._schema: Schema | None = None
         self._shapes = ShapeCache()
         session = Session(url, application_name, durability, connect_timeout_s, statement_timeout_s, idle_timeout_s)
@@ -74,6 +76,9 @@ class PostgresStore:
     def _adopt(self, connection: PatientConnection) -> None:
         self._shapes.forget()
         self._node_id = adopt(connection, self._connections.name, self._wanted_node_id)
+        if self._given:
+            # A database that has lost its last commits must not give their numbers to others.
+            connection.execute(queries.NOT_BELOW.encode(), [self._given])
 
     def open(self) -> None:
         """Connect, and bring the log tables up to date.
@@ -93,6 +98,7 @@ class PostgresStore:
             transaction = PostgresTransaction(self._connections, write, self._shapes)
             yield transaction
             transaction.finish()
+        self._given = max(self._given, transaction.reached)
 
     @contextmanager
     def _forgetting(self) -> Iterator[None]:

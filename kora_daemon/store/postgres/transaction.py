@@ -65,6 +65,11 @@ class PostgresTransaction:
         """The collections that have a table, and what their rows are made of."""
         return self._shapes.shapes
 
+    @property
+    def reached(self) -> int:
+        """The largest delivery sequence ever given."""
+        return int(self._counter)
+
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Which of these operation ids are in the log already."""
         return {read_name(known) for (known,) in self._write.fetch(queries.KNOWN_IDS, names_json(ids))}

@@ -16,7 +16,7 @@ from psycopg import errors
 from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
 from kora_daemon.store.postgres import Durability, PostgresStore, sessions
 from kora_daemon.store.postgres.errors import ConnectionLost, NoAnswer, store_error
-from tests.support.log import RECEIVED_AT_MS, append, log_ids, operation
+from tests.support.log import RECEIVED_AT_MS, append, log_ids, operation, operations
 from tests.support.postgres import PostgresServer, server
 
 Connection = psycopg.Connection[Any]
@@ -393,3 +393,22 @@ def test_what_has_no_state() -> None:
     assert type(store_error(psycopg.OperationalError("x"), "db")) is ConnectionLost
     assert type(store_error(psycopg.InterfaceError("x"), "db")) is ConnectionLost
     assert type(store_error(psycopg.DataError("x"), "db")) is StoreError
+
+
+def test_numbers_that_a_database_has_forgotten_are_not_given_again() -> None:
+    """As after a crash with durability = "normal", or a failover to a server that lags behind."""
+    url = server().schema()
+    store = PostgresStore(url)
+    store.open()
+    with store.transaction() as tx:
+        assert tx.append(operations(range(1, 4)), RECEIVED_AT_MS) == [1, 2, 3]
+    with psycopg.connect(url, autocommit=True) as lossy:
+        lossy.execute("DELETE FROM operations WHERE delivery_seq > 1")
+        lossy.execute("UPDATE delivery_counter SET value = 1")
+        lossy.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND pid = %s",
+            [store._connections.backend],
+        )
+    with store.transaction() as tx:
+        assert tx.append(operations(range(4, 5)), RECEIVED_AT_MS) == [4]
+    store.close()
