@@ -33,7 +33,7 @@ from kora_daemon.model.record import QueryError, Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Schema
 from kora_daemon.schema_file import load_schema
 from kora_daemon.server.awareness import AwarenessRelay
-from kora_daemon.server.connection import Origin
+from kora_daemon.server.services import Origin
 from kora_daemon.server.sync_server import ServerOptions, Status, SyncServer
 from kora_daemon.server.transport import MemoryPeer, MemoryTransport, Transport, memory_transport
 from kora_daemon.server.validation import IGNORE, Reject, ValidationContext

@@ -12,7 +12,6 @@ from typing import Any
 
 import structlog
 import trio
-from msgspec import Struct
 
 from kora_daemon.apply.pipeline import BatchOutcome
 from kora_daemon.auth.contract import AuthContext
@@ -24,44 +23,16 @@ from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol.delivery import LogSpan, Read
 from kora_daemon.protocol.messages import AwarenessUpdate
-from kora_daemon.protocol.session import Phase, Session, SessionRules
-from kora_daemon.server.admission import Admission
-from kora_daemon.server.awareness import AwarenessBroadcaster
+from kora_daemon.protocol.session import Phase, Session
 from kora_daemon.server.clock import new_id, now
-from kora_daemon.server.hub import Hub
 from kora_daemon.server.outage import Outage
-from kora_daemon.server.readers import Readers
-from kora_daemon.server.relay import Relay
+from kora_daemon.server.services import Origin, Services
 from kora_daemon.server.transport import Transport
-from kora_daemon.server.validation import Validation
-from kora_daemon.server.writer import Writer, WriteRequest
+from kora_daemon.server.writer import WriteRequest
 from kora_daemon.wire import json as codec
 from kora_daemon.wire.frame import Frame
 
 log = structlog.get_logger("kora.session")
-
-
-class Services(Struct, frozen=True):
-    """What all connections of a server share."""
-
-    rules: SessionRules
-    admission: Admission
-    writer: Writer
-    readers: Readers
-    hub: Hub
-    awareness: AwarenessBroadcaster
-    relay: Relay
-    ping_interval_s: float
-    validation: Validation | None = None
-    patience_s: float = 0.0
-    """How long a reader waits for a store that does not answer."""
-
-
-class Origin(Struct, frozen=True):
-    """Where a connection comes from: its address for logs and limits, and the token in its URL."""
-
-    address: str = "local"
-    query_token: str | None = None
 
 
 class Connection:

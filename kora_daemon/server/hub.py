@@ -123,6 +123,7 @@ class Hub:
     def skip_to(self, frontier: int) -> None:
         """The log has grown by more than a tail: who lacks what is below `frontier` reads the store. Wakes `run`."""
         self._origins.clear()
+        self._reached = frontier
         self.tail = Tail(frontier)
         self._moved.set()
 
@@ -133,7 +134,6 @@ class Hub:
 
     def begin_anew(self, frontier: int) -> None:
         """Somebody else has put another log in place of this one: all peers have to come again."""
-        self._reached = frontier
         self.skip_to(frontier)
         for peer in list(self._connected.values()):
             peer.drain()

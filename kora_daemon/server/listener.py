@@ -11,9 +11,9 @@ import structlog
 import trio
 from msgspec import Struct
 
-from kora_daemon.server.connection import Origin
 from kora_daemon.server.http import HttpConnection, Request, Upgrade
 from kora_daemon.server.routes import Routes
+from kora_daemon.server.services import Origin
 from kora_daemon.server.stream import FrameStream
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.server.websocket import HANDSHAKE_MESSAGE_BYTES, WebSocketTransport

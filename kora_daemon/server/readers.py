@@ -17,6 +17,7 @@ from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.visible import visible_entries
 from kora_daemon.store.contract import Store
+from kora_daemon.wire import json as codec
 
 T = TypeVar("T")
 
@@ -87,3 +88,17 @@ class Readers:
     async def read(self, call: Callable[[Store], T]) -> T:
         """Any other question to the store."""
         return await self._threads.run(lambda: call(self._store))
+
+
+def encode_entry(entry: LogEntry, origin: int) -> DeliveryEntry:
+    """A log entry, ready to be sent many times."""
+    operation = entry.operation
+    return DeliveryEntry(
+        entry.sequence,
+        operation.id,
+        operation.node_id,
+        operation.collection,
+        codec.encode_operation(operation),
+        origin,
+        entry.stamp,
+    )

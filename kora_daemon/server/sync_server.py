@@ -17,7 +17,6 @@ from kora_daemon.apply.refill import refill
 from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome, TrustedWrite, with_record_ids
 from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.errors import StoreError, StoreUnavailable
-from kora_daemon.model.delivery import DeliveryEntry, LogEntry
 from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.protocol.actions import GOING_AWAY
 from kora_daemon.protocol.session import SessionRules
@@ -25,26 +24,22 @@ from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.awareness import AwarenessBroadcaster, AwarenessRelay
 from kora_daemon.server.clock import new_id
-from kora_daemon.server.connection import Connection, Origin, Services
+from kora_daemon.server.connection import Connection
+from kora_daemon.server.follower import LogFollower
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.neighbours import Neighbours
-from kora_daemon.server.readers import Readers
+from kora_daemon.server.readers import Readers, encode_entry
 from kora_daemon.server.relay import Relay
+from kora_daemon.server.services import Origin, Services
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
 from kora_daemon.server.validation import DEFAULT_TIMEOUT_S, Validation, Validator
 from kora_daemon.server.writer import TrustedRequest, Writer
 from kora_daemon.store.contract import Channel, Store
-from kora_daemon.wire import json as codec
 
 log = structlog.get_logger("kora.server")
 
 CHECKPOINT_INTERVAL_S = 0.25
-WATCH_INTERVAL_S = 0.5
-OWN_COMMIT_S = 0.05
-MAX_FOLLOWED = 20_000
-"""Operations of others that are read into the tail; more than that are not worth it."""
-OUTAGE_PAUSE_S = 0.5
 
 
 class ServerOptions(Struct, frozen=True):
@@ -101,7 +96,6 @@ class SyncServer:
         self._begun = False
         self._services: Services | None = None
         self._operations_at_start = 0
-        self._floor = 0
         self._channel: Channel | None = None
         self._started_at = 0.0
         self.clean_stop = True
@@ -125,7 +119,7 @@ class SyncServer:
             await thread.run(self._store.open)
             await self._prepare_records(thread)
             self._operations_at_start = await thread.run(self._store.count_operations)
-            self._floor = await thread.run(self._store.floor)
+            floor = await thread.run(self._store.floor)
             services = self._build(await thread.run(self._store.frontier))
             self._started_at = trio.current_time()
             async with trio.open_nursery() as core:
@@ -133,8 +127,9 @@ class SyncServer:
                 core.start_soon(services.hub.sweep)
                 core.start_soon(services.awareness.run)
                 core.start_soon(self._keep_house, services.writer)
-                core.start_soon(self._watch_log, services)
-                core.start_soon(self._follow_log, services)
+                follower = LogFollower(services.hub, services.readers, floor)
+                core.start_soon(follower.watch)
+                core.start_soon(follower.follow)
                 core.start_soon(self._write, services.writer, core.cancel_scope)
                 channel = self._store.channel()
                 if channel is not None:
@@ -181,37 +176,6 @@ class SyncServer:
         while (progress := await thread.run(lambda: next(steps, None))) is not None:
             if progress.after is None:
                 log.info("schema.records_made", collection=progress.collection)
-
-    async def _watch_log(self, services: Services) -> None:
-        """Notice what others write to the log: a command beside this server, or another server."""
-        hub, floor = services.hub, self._floor
-        while True:
-            await trio.sleep(WATCH_INTERVAL_S)
-            reached = hub.frontier
-            with suppress(StoreError):  # the writer meets the same trouble, and reports it
-                found, frontier = await services.readers.read(lambda store: (store.floor(), store.frontier()))
-                if found != floor or frontier < reached:
-                    log.warning("store.log_replaced", frontier=frontier)
-                    floor = found
-                    hub.begin_anew(frontier)
-                # A commit of our own is published in a moment.
-                await trio.sleep(OWN_COMMIT_S)
-                hub.reaches(frontier)
-
-    async def _follow_log(self, services: Services) -> None:
-        """Take into the tail what others have written, read once for all sessions."""
-        hub = services.hub
-        while True:
-            reached = await hub.behind()
-            try:
-                if reached - hub.frontier > MAX_FOLLOWED:
-                    # What was announced may be anybody's word.
-                    hub.skip_to(await services.readers.read(lambda store: store.frontier()))
-                    continue
-                hub.fill(await services.readers.entries_after(hub.frontier))
-            except StoreError as error:
-                log.warning("store.read_failed", error=str(error))
-                await trio.sleep(OUTAGE_PAUSE_S)
 
     async def _write(self, writer: Writer, core: trio.CancelScope) -> None:
         await writer.run()
@@ -378,17 +342,3 @@ class SyncServer:
             services.hub.frontier,
             services.writer.failure,
         )
-
-
-def encode_entry(entry: LogEntry, origin: int) -> DeliveryEntry:
-    """A log entry, ready to be sent many times."""
-    operation = entry.operation
-    return DeliveryEntry(
-        entry.sequence,
-        operation.id,
-        operation.node_id,
-        operation.collection,
-        codec.encode_operation(operation),
-        origin,
-        entry.stamp,
-    )

@@ -1,7 +1,8 @@
 """The store-writer task: the one place that writes to the log.
 
 It takes the waiting batches of all sessions, commits them as one transaction in one thread, and only then answers
-(architecture section 5). Writes by the server's own side have a transaction each. It has never heard of a socket: an answer goes to whoever handed the batch in.
+(architecture section 5). Writes by the server's own side have a transaction each. It has never heard of a socket: an
+answer goes to whoever handed the batch in.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from kora_daemon.auth.none import NoAuthProvider
-from kora_daemon.server.connection import Origin
+from kora_daemon.server.services import Origin
 from kora_daemon.server.sync_server import ServerOptions, SyncServer
 from kora_daemon.server.transport import MemoryPeer, MemoryTransport, Receiver, memory_transport
 from kora_daemon.store.memory import MemoryStore

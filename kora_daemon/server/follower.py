@@ -1,0 +1,60 @@
+"""What others write to the log: a command beside this server, another daemon, the reference server."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import structlog
+import trio
+
+from kora_daemon.errors import StoreError
+from kora_daemon.server.hub import Hub
+from kora_daemon.server.readers import Readers
+
+WATCH_INTERVAL_S = 0.5
+OWN_COMMIT_S = 0.05
+MAX_FOLLOWED = 20_000
+"""Operations of others that are read into the tail; more than that are not worth it."""
+OUTAGE_PAUSE_S = 0.5
+
+log = structlog.get_logger("kora.server")
+
+
+class LogFollower:
+    """Keeps the hub at the end of the log. `floor` is that of the log at the start."""
+
+    def __init__(self, hub: Hub, readers: Readers, floor: int) -> None:
+        self._hub = hub
+        self._readers = readers
+        self._floor = floor
+
+    async def watch(self) -> None:
+        """Look how far the log reaches, for ever: the net below all announcements."""
+        hub = self._hub
+        while True:
+            await trio.sleep(WATCH_INTERVAL_S)
+            reached = hub.frontier
+            with suppress(StoreError):  # the writer meets the same trouble, and reports it
+                floor, frontier = await self._readers.read(lambda store: (store.floor(), store.frontier()))
+                if floor != self._floor or frontier < reached:
+                    log.warning("store.log_replaced", frontier=frontier)
+                    self._floor = floor
+                    hub.begin_anew(frontier)
+                # A commit of our own is published in a moment.
+                await trio.sleep(OWN_COMMIT_S)
+                hub.reaches(frontier)
+
+    async def follow(self) -> None:
+        """Take into the tail what others have written, read once for all sessions, for ever."""
+        hub = self._hub
+        while True:
+            reached = await hub.behind()
+            try:
+                if reached - hub.frontier > MAX_FOLLOWED:
+                    # What was announced may be anybody's word.
+                    hub.skip_to(await self._readers.read(lambda store: store.frontier()))
+                else:
+                    hub.fill(await self._readers.entries_after(hub.frontier))
+            except StoreError as error:
+                log.warning("store.read_failed", error=str(error))
+                await trio.sleep(OUTAGE_PAUSE_S)

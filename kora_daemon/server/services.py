@@ -1,0 +1,37 @@
+"""What all connections of a server share, and where one comes from."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from kora_daemon.protocol.session import SessionRules
+from kora_daemon.server.admission import Admission
+from kora_daemon.server.awareness import AwarenessBroadcaster
+from kora_daemon.server.hub import Hub
+from kora_daemon.server.readers import Readers
+from kora_daemon.server.relay import Relay
+from kora_daemon.server.validation import Validation
+from kora_daemon.server.writer import Writer
+
+
+class Services(Struct, frozen=True):
+    """What all connections of a server share."""
+
+    rules: SessionRules
+    admission: Admission
+    writer: Writer
+    readers: Readers
+    hub: Hub
+    awareness: AwarenessBroadcaster
+    relay: Relay
+    ping_interval_s: float
+    validation: Validation | None = None
+    patience_s: float = 0.0
+    """How long a reader waits for a store that does not answer."""
+
+
+class Origin(Struct, frozen=True):
+    """Where a connection comes from: its address for logs and limits, and the token in its URL."""
+
+    address: str = "local"
+    query_token: str | None = None
