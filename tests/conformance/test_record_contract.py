@@ -404,3 +404,25 @@ def test_a_state_can_be_saved_for_an_operation_that_has_not_been_appended(store:
         tx.save({key("a"): fold([written := node.insert("a", {"title": "x"})])})
         assert tx.append([written], RECEIVED_AT_MS) == [1]
         assert tx.stale_records() == [key("a")]
+
+
+# -- late operations --------------------------------------------------------------------------------------------------
+
+
+def test_a_late_operation_stands_behind_those_with_its_timestamp(store: Store) -> None:
+    a, b = Node("a"), Node("b")
+    same = (5, 0, "m")
+    apply(store, a.update("r", {"title": "first"}, at=same), a.update("r", {"n": 1}, at=9))
+    apply(store, b.update("r", {"title": "second"}, at=same))
+    assert titles(store) == {"r": "second"}
+    apply(store, b.update("r", {"title": "before"}, at=4), a.update("r", {"title": "third"}, at=same))
+    assert titles(store) == {"r": "third"}
+    assert states(store, [key("r")]) == {key("r"): fold(inside(store, lambda tx: list(tx.history(key("r")))))}
+
+
+def test_a_late_operation_is_stamped_with_what_the_record_is_with_it(store: Store, node: Node) -> None:
+    apply(store, node.update("r", {"title": "gone"}, at=1), node.update("r", {"n": 2}, at=9))
+    apply(store, node.insert("r", {}, at=5))
+    apply(store, node.delete("r", at=3), node.insert("r", {"n": 1}, at=8))
+    assert list(stamps(store).values()) == [{}, {"title": "gone"}, {"n": 2}, {"n": 2}, {}]
+    assert live(store) == [{"id": "r", "title": None, "n": 2, "_created_at": 1, "_updated_at": 9}]

@@ -379,9 +379,13 @@ def test_what_was_read_of_the_old_log_is_of_no_matter_for_the_new_one(store: Sto
     commit(store, node.insert("r", {"title": "a", "n": 1}), node.insert("s", {"title": "a"}))
     with store.transaction() as tx:
         assert len(tx.states([key("r"), key("s")])) == 2
-        put(tx, node.update("s", {"title": "b"}))
+        put(tx, lately := node.update("s", {"title": "b"}))
+        tx.set_refill("todos", None)
+        assert live_ids(tx, BOTH, {"title": "a"}) == ["r"]
         tx.replace_log({})
+        assert live_ids(tx, BOTH, {"title": "a"}) == []
         put(tx, node.insert("r", {"title": "a"}), node.insert("s", {"title": "c"}))
+        append(tx, lately)
         assert live_ids(tx, BOTH, {}) == ["r", "s"]
     assert titles(store) == {"r": "a", "s": "c"}
     assert [record["n"] for record in live(store)] == [None, None]

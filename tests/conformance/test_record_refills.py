@@ -52,7 +52,7 @@ def node() -> Node:
 
 
 def test_no_case_was_lost() -> None:
-    assert (len(IDS), len(WAYS_BACK)) == (7, 3)
+    assert (len(IDS), len(WAYS_BACK), len(INTERRUPTIONS)) == (7, 3, 11)
 
 
 @pytest.fixture
@@ -113,12 +113,27 @@ def begin(store: Store, way: str, operations: list[Operation]) -> None:
             tx.set_refill("todos", Refill("states"))
 
 
-@pytest.mark.usefixtures("small_steps")
+INTERRUPTIONS = [
+    *((2, 3, steps) for steps in range(6)),
+    *((99, 3, steps) for steps in (0, 2, 3)),
+    *((3, 1, steps) for steps in (0, 4)),
+]
+
+
 @pytest.mark.parametrize("way", WAYS_BACK)
-@pytest.mark.parametrize("steps", range(6))
+@pytest.mark.parametrize(("max_records", "max_operations", "steps"), INTERRUPTIONS)
 def test_rows_are_made_again_in_steps_that_may_be_interrupted(
-    kind: StoreKind, store: Store, node: Node, way: str, steps: int
+    kind: StoreKind,
+    store: Store,
+    node: Node,
+    way: str,
+    max_records: int,
+    max_operations: int,
+    steps: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(refilling, "MAX_RECORDS", max_records)
+    monkeypatch.setattr(refilling, "MAX_OPERATIONS", max_operations)
     operations = long_history(node)
     begin(store, way, operations)
     list(islice(refill(store), steps))

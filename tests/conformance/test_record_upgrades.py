@@ -23,6 +23,7 @@ from tests.support.records import (
     apply,
     bring_to,
     commit,
+    fail_after,
     inside,
     key,
     live,
@@ -315,6 +316,8 @@ def test_an_older_schema_adds_and_removes_nothing(kind: StoreKind, store: Store,
     old.use_schema(OLD)
     apply(old, node.insert("r", {"title": "t", "owner": "o"}), node.insert("x", {"title": "n"}, collection="notes"))
     assert live(old) == [{"id": "r", "title": "t", "n": None, "_created_at": 1, "_updated_at": 1}]
+    store.use_schema(OLD)
+    assert "owner" not in live(store)[0]
     store.use_schema(NEW)
     apply(store, node.update("r", {"n": 1}))
     assert (live(store)[0]["owner"], live(store)[0]["n"], live(store, "notes")[0]["title"]) == ("o", 1, "n")
@@ -374,6 +377,20 @@ def test_another_servers_upgrade_counts_from_the_next_write(other_kind: StoreKin
     assert inside(old, lambda tx: [*tx.shapes]) == ["notes"]
     for one in (old, new):
         one.close()
+
+
+@pytest.mark.parametrize("other_kind", DURABLE_STORES.values(), ids=DURABLE_STORES)
+def test_shapes_of_a_write_that_failed_are_not_taken_for_another_servers(other_kind: StoreKind, tmp_path: Path) -> None:
+    one = other_kind(tmp_path)
+    one.open()
+    bring_to(one, ONLY_TITLE)
+    other = beside(other_kind, one)
+    fail_after(one, lambda tx: tx.set_shapes({}, {}))
+    with other.transaction() as tx:
+        tx.set_refill("todos", Refill("log", "x"))
+    assert inside(one, lambda tx: ([*tx.shapes], tx.refills())) == (["todos"], {"todos": Refill("log", "x")})
+    other.close()
+    one.close()
 
 
 # -- reading by a schema ----------------------------------------------------------------------------------------------
@@ -450,6 +467,8 @@ def test_a_table_that_is_lost_is_made_again(tmp_path: Path, node: Node) -> None:
     connection.execute("DROP TABLE todos")
     connection.close()
     assert store.plan_upgrade(TODOS).refills == {"todos": Refill("states")}
+    with pytest.raises(MigrationNeeded):
+        store.use_schema(TODOS)
     store.upgrade(TODOS)
     apply(store, node.update("a", {"title": "new"}), node.delete("b"))
     bring_to(store, TODOS)

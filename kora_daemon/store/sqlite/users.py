@@ -15,7 +15,7 @@ from threading import Lock
 import apsw
 
 from kora_daemon.store.pool import ConnectionPool
-from kora_daemon.store.sqlite.errors import translating
+from kora_daemon.store.sqlite.errors import reaching, translating
 
 BUSY_TIMEOUT_MS = 5_000
 _CHUNK = 500
@@ -63,7 +63,12 @@ class SqliteUsers:
     def stamp(self, last_seen_ms: Mapping[str, int]) -> None:
         """Set when devices were last seen, in one transaction. Raises StoreError."""
         stamps = [(at, one, at) for one, at in last_seen_ms.items() if _fits(one)]
-        with self._writing, translating(self._path), closing(self._connect(apsw.SQLITE_OPEN_READWRITE)) as connection:
+        with (
+            self._writing,
+            reaching(self._path),
+            translating(self._path),
+            closing(self._connect(apsw.SQLITE_OPEN_READWRITE)) as connection,
+        ):
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("UPDATE auth_devices SET last_seen_at = ? WHERE id = ? AND last_seen_at < ?", stamps)
             connection.execute("COMMIT")
@@ -74,7 +79,7 @@ class SqliteUsers:
 
     @contextmanager
     def _reading(self) -> Iterator[apsw.Connection]:
-        with translating(self._path):
+        with reaching(self._path), translating(self._path):
             found = os.stat(self._path)
             if (found.st_dev, found.st_ino) != self._identity:
                 # Another file was put in its place: its rows count, not those of the one that has no name any more.
