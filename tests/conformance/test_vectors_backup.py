@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from kora_daemon.apply import restore as restoring
 from kora_daemon.apply.refill import refill
 from kora_daemon.backup import BackupError, export_backup
 from kora_daemon.maintenance import make_rows, merge_backup, replace_by_backup, write_backup
@@ -244,7 +245,12 @@ def test_a_replaced_log_can_be_merged_into_and_the_other_way_round(make_store: M
     }
 
 
-def test_a_file_that_has_an_operation_twice_brings_it_once(make_store: MakeStore) -> None:
+@pytest.mark.parametrize("at_once", [2, 1_000])
+def test_a_file_that_has_an_operation_twice_brings_it_once(
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(restoring, "WRITTEN_AT_ONCE", at_once)
+    monkeypatch.setattr(restoring, "MERGED_AT_ONCE", at_once)
     (case,) = [case for case in EXPORTS if case["operations"]]
     lines = next(one["text"] for one in case["sections"] if one["name"] == "operations").splitlines()
     file = backup_of([*lines, lines[0]])

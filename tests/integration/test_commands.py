@@ -17,7 +17,7 @@ from tests.support.app import device
 from tests.support.cli import CONFIG, Ended, Kora, schema_text
 from tests.support.network import connected, eventually
 from tests.support.process import Daemon
-from tests.support.records import Node, apply
+from tests.support.records import Node, apply, stamps
 
 KINDS: dict[str, Any] = {
     "title": "string",
@@ -163,6 +163,13 @@ def test_migrate_fills_new_fields_and_collections_from_the_log(kora: Kora, node:
     assert [(one["id"], one["later"]) for one in kora("query", "todos", "--format", "json").json] == [("a", 5)]
     assert kora("count", "notes", "--where", "text=t").out == "1\n"
     assert kora("count", "todos").out == "1\n"
+    with kora.store() as store:
+        assert stamps(store) == {
+            "node-a:1": {"title": "x", "later": 5},  # it has a value that stamps knew nothing of
+            "node-a:2": {},
+            "node-a:3": {"title": "y"},
+            "node-a:4": {"text": "t"},
+        }
 
 
 def test_a_field_of_another_type_needs_consent(kora: Kora, node: Node) -> None:

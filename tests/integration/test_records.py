@@ -526,6 +526,24 @@ async def test_a_subset_after_a_schema_came_to_an_older_log(tmp_path: Path) -> N
         assert plain(await rows(host)) == {"t": {"list": "x", "title": "t"}, "u": {"n": 1}}
 
 
+async def test_a_subset_without_a_schema_is_decided_by_what_operations_say_of_themselves(store: Store) -> None:
+    async with (
+        running_server(store) as host,
+        device(host.url, "x", **subset(list="x")) as x,
+        device(host.url, "y", **subset(list="y")) as y,
+        device(host.url, "a") as a,
+    ):
+        await a.takes(a.insert("todos", "t", list="x", title="1"), a.update("todos", "t", title="2"))
+        await a.takes(a.write("update", "todos", "t", {"title": "3"}, previousData={"title": "2", "list": "x"}))
+        await a.takes(a.write("update", "todos", "t", {"list": "y"}, previousData={"list": "x"}))
+        await host.server.apply(Mutation("delete", "todos", "t"))
+        assert of(await x.hears(3)) == ["a/1", "a/2", "a/3"]
+        assert of(await y.hears(3))[:2] == ["a/2", "a/4"]
+        assert y.heard[2]["previousData"] == {"list": "y", "title": "3"}
+        for one in (x, y):
+            assert await one.hears_nothing_more()
+
+
 # -- start and stop ---------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from kora_daemon.model.schema import KINDS as ALL_KINDS
 from kora_daemon.model.schema import Kind, Schema
 from kora_daemon.store.contract import Store
 from tests.support.log import RECEIVED_AT_MS, log_ids
-from tests.support.records import Node, bring_to, key_of, live, schema_of, stamps, states, tombstones
+from tests.support.records import Node, bring_to, key_of, live, refill_all, schema_of, stamps, states, tombstones
 from tests.support.stores import RECORD_STORES
 
 KINDS: dict[str, Kind] = {
@@ -275,7 +275,7 @@ def run(store: Store, writes: Sequence[Sequence[Sequence[Operation]]], course: C
         store.upgrade(course.before)
     write(store, writes[: course.early])
     if course.finished:
-        list(refill(store))
+        refill_all(store)
     store.upgrade(SCHEMA, allow_destructive=True)
     rest = iter(writes[course.early :])
     with pytest.MonkeyPatch.context() as patch:
@@ -284,7 +284,7 @@ def run(store: Store, writes: Sequence[Sequence[Sequence[Operation]]], course: C
         for _, count in zip(refill(store), course.between, strict=False):
             write(store, list(itertools.islice(rest, count)))
         write(store, list(rest))
-        list(refill(store))
+        refill_all(store)
 
 
 @settings(deadline=None, max_examples=50)

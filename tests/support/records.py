@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 import pytest
 from msgspec import UNSET, Raw
 
 from kora_daemon.apply.pipeline import Pipeline
-from kora_daemon.apply.refill import refill
+from kora_daemon.apply.refill import Progress, refill
 from kora_daemon.materialization.conditions import conditions
 from kora_daemon.materialization.fold import RecordState, fold
 from kora_daemon.model.delivery import LogEntry
@@ -132,8 +133,14 @@ def apply(store: Store, *operations: Operation) -> list[LogEntry]:
 def bring_to(store: Store, schema: Schema, *, allow_destructive: bool = False) -> None:
     """Upgrade, and make all rows again that need it."""
     store.upgrade(schema, allow_destructive=allow_destructive)
-    for _ in refill(store):
-        pass
+    refill_all(store)
+
+
+def refill_all(store: Store) -> list[Progress]:
+    """All the steps of making rows again; there is an end to them."""
+    steps = list(islice(refill(store), 1_000))
+    assert len(steps) < 1_000
+    return steps
 
 
 def live(store: Store, collection: str = "todos") -> list[Record]:

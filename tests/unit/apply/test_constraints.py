@@ -443,6 +443,52 @@ def test_a_collection_whose_table_is_not_there_yet_is_not_judged(judge: MakeJudg
     assert judged.store.count_operations() == 3
 
 
+GOOD: dict[str, list[Any]] = {
+    "text": ["", "x"],
+    "secret": [""],
+    "choice": ["a", "b"],
+    "number": [0, -1.5, 2**70],
+    "flag": [True, False, 0, "", [], {}],
+    "at": [0, RECEIVED_AT_MS, 1.5],
+    "body": ["", "x", BYTES, {"0": 255}],
+    "list": [[], [None, "x", 5]],
+    "thing": [{}, {"a": []}],
+    "any": [0, "", False, [], {}],
+    "file": [{}, BLOB],
+    "not in the schema": [0, "", [], {"a": 1}],
+}
+BAD: dict[str, list[Any]] = {
+    "text": [0, False, [], {}, 5],
+    "secret": [0, {}],
+    "choice": ["", "c", "A", 0, False, []],
+    "number": ["", "5", False, True, [], {}],
+    "at": ["", "2020-01-01", False, [], {}],
+    "body": [0, False, [], {}, {"1": 1}, {"0": 256}, {"$koraBytes": "AQID", "x": 1}],
+    "list": ["", 0, False, {}, {"0": 1}],
+    "thing": ["", 0, False, []],
+    "file": ["", 0, False, []],
+}
+
+
+@pytest.mark.parametrize("kind", ["insert", "update"])
+def test_values_are_those_of_their_kinds(judge: MakeJudge, node: Node, kind: Any) -> None:
+    judged = judge(kinds_schema())
+    for field, values in GOOD.items():
+        for value in (*values, None):
+            assert took(judged, node.write(kind, "r", {"state": "x", field: value}, collection="things")), (
+                field,
+                value,
+            )
+    before = judged.everything()
+    for field, values in BAD.items():
+        for value in values:
+            bad = node.write(kind, "r", {"state": "x", field: value}, collection="things")
+            rejection = judged.refuses(bad)
+            assert rejection.code == "INVALID_VALUE", (field, value)
+            assert rejection.message.startswith(f"things.{field} must be "), (field, value)
+    assert judged.everything() == before
+
+
 # -- back to life -----------------------------------------------------------------------------------------------------
 
 

@@ -588,6 +588,15 @@ def test_without_a_schema_conditions_are_about_the_current_record_too(judge: Mak
     assert judged.write(wanted).result == "repeated"
 
 
+def test_without_a_schema_changes_see_those_before_them(judge: MakeJudge, node: Node) -> None:
+    judged = log_only(judge, node.insert("p", {"votes": 1}, collection="polls"))
+    more = Mutation("update", "polls", "p", atomic={"votes": intent("increment", 1)})
+    written = judged.written(when({}, also=[more, more, delete(), more]))
+    assert [value_of(one.data) for one in written] == [{"votes": 4}, {"votes": 5}, {"votes": 6}, None, {"votes": 1}]
+    order = [one.timestamp.order_key for one in written]
+    assert order == sorted(set(order))
+
+
 def test_a_collection_that_a_newer_schema_has_is_not_written_by_an_older_one(judged: Judge) -> None:
     """Its rows are there, kept by the newer server beside this one; this one can't judge them."""
     newer: Schema = schema_of(9, polls=POLL, ballots={"n": "number"}, answers={"text": "string"}, seals={})
