@@ -204,6 +204,31 @@ def test_progress_says_how_far_it_got(store: Store, node: Node, way: str) -> Non
 
 
 @pytest.mark.usefixtures("small_steps")
+def test_the_store_says_what_is_still_to_be_done(store: Store, node: Node) -> None:
+    operations = long_history(node)
+    begin(store, "log", operations)
+    assert store.refills() == {"todos": Refill("log"), "notes": Refill("log")}
+    todos = [one.record_id for one in operations if one.collection == "todos"]
+    for after in (None, "", *IDS):
+        left = sum(after is None or one > after for one in todos)
+        assert store.count_history("todos", after) == left
+    assert (store.count_history("notes"), store.count_history("unknown")) == (2, 0)
+    done = 0
+    for step in islice(refill(store), 99):
+        assert (step.collection in store.refills()) == (step.after is not None)
+        done += step.operations
+        assert done + sum(store.count_history(name, todo.after) for name, todo in store.refills().items()) == len(
+            operations
+        )
+    assert store.refills() == {}
+    with store.transaction() as tx:
+        tx.set_refill("todos", Refill("states"))
+        append(tx, node.insert("new", {}))
+        assert (store.refills(), store.count_history("todos")) == ({}, len(todos))
+    assert (store.refills(), store.count_history("todos")) == ({"todos": Refill("states")}, len(todos) + 1)
+
+
+@pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("source", ["log", "states"])
 @pytest.mark.parametrize("ghosts", [["0"], ["bb", "bc", "bd"], ["😀😀", "😁"], ["0", "aa", "cc", "😁"]])
 def test_rows_that_nobody_wrote_are_gone_afterwards(store: Store, node: Node, source: str, ghosts: list[str]) -> None:
@@ -246,6 +271,19 @@ def test_a_schema_that_changes_again_starts_the_rows_anew(store: Store, node: No
     assert store.plan_upgrade(newest).refills == {"todos": Refill("states", None, ["m", "n"])}
     bring_to(store, newest)
     assert [record["n"] for record in live(store) if record["id"] in "ac"] == [0, 60]
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_log_that_was_not_read_to_its_end_is_read_again_when_the_schema_changes(store: Store, node: Node) -> None:
+    operations = long_history(node)
+    begin(store, "log", operations)
+    list(islice(refill(store), 4))
+    assert inside(store, lambda tx: tx.refills()) == {"todos": Refill("log", "c")}
+    newer = schema_of(2, todos={"title": "string", "n": "number", "m": "number"}, notes=TITLE)
+    assert store.plan_upgrade(newer).refills == {"todos": Refill("log", None, ["m"])}
+    bring_to(store, newer)
+    assert [record["id"] for record in live(store)] == ["a", "c", "d", "é", "\uff5e", "😀"]
+    assert [record["title"] for record in tombstones(store)] == ["b"]
 
 
 def test_another_servers_operations_are_in_the_rows_too(store: Store, node: Node) -> None:

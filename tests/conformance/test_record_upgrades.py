@@ -331,20 +331,30 @@ def test_an_older_schema_adds_and_removes_nothing(kind: StoreKind, store: Store,
 def test_an_older_schema_adds_what_is_missing(kind: StoreKind, store: Store, node: Node) -> None:
     bring_to(store, NEW)
     apply(store, node.insert("r", {"owner": "o", "legacy": "l"}))
-    older = schema_of(1, todos={"title": "string", "legacy": "string"}, more=TITLE)
+    older = schema_of(1, scope=["legacy"], todos={"title": "string", "legacy": "string"}, more={"legacy": "string"})
     bring_to(store, older)
     new = beside(kind, store)
     assert inside(store, lambda tx: {name: [*shape.kinds] for name, shape in tx.shapes.items()}) == {
         "notes": ["title"],
         "todos": ["title", "n", "owner", "legacy"],
-        "more": ["title"],
+        "more": ["legacy"],
     }
-    assert inside(store, lambda tx: (tx.shapes["todos"].version, tx.shapes["todos"].stamped)) == (2, ["owner"])
+    shape = inside(store, lambda tx: tx.shapes["todos"])
+    assert (shape.version, shape.stamped) == (2, ["owner", "legacy"])
     assert live(store)[0]["legacy"] == "l"
     bring_to(new, NEW)
     assert live(new)[0]["owner"] == "o"
     if new is not store:
         new.close()
+
+
+def test_a_schema_of_the_same_version_decides(store: Store, node: Node) -> None:
+    bring_to(store, NEW)
+    apply(store, node.insert("r", {"title": "t", "owner": "o"}))
+    changed = schema_of(2, todos=TITLE)
+    bring_to(store, changed)
+    assert inside(store, lambda tx: dict(tx.shapes)) == {"todos": shape_of(changed.collections["todos"], 2)}
+    assert live(store) == [{"id": "r", "title": "t", "_created_at": 1, "_updated_at": 1}]
 
 
 def test_an_older_schema_leaves_another_type_alone(store: Store, node: Node) -> None:
