@@ -96,6 +96,10 @@ class Validation:
         self._readers = readers
         self._timeout_s = timeout_s
         self._threads = ThreadPool("kora-validator", VALIDATOR_THREADS)
+        self._running: set[str] = set()
+        """Ids of the operations that a thread is at."""
+        self._hanging: set[str] = set()
+        """Of these, the ones that nobody waits for any more."""
 
     async def judge(self, operations: Sequence[Operation], auth: AuthContext) -> Verdicts:
         """Judge a batch, in order. Raises StoreError.
@@ -120,16 +124,26 @@ class Validation:
         return verdicts
 
     def _call(self, operation: Operation, context: ValidationContext) -> Reject | Ignore | None:
+        self._hanging.discard(operation.id)
+        self._running.add(operation.id)
         try:
             return self._validator(json.loads(msgspec.json.encode(operation)), context)
         except SystemExit as error:
             raise RuntimeError("it wants the process to exit") from error
+        finally:
+            self._running.discard(operation.id)
+            self._hanging.discard(operation.id)
 
     async def _ask(self, operation: Operation, context: ValidationContext) -> Reject | Ignore | None:
+        if operation.id in self._hanging and operation.id in self._running:
+            # Sent again, as it was told to be: its first call still has a thread, and must not get another one.
+            return _LATER
         try:
             with trio.fail_after(self._timeout_s):
                 verdict = await self._threads.run_abandonable(lambda: self._call(operation, context))
         except trio.TooSlowError:
+            if operation.id in self._running:
+                self._hanging.add(operation.id)
             log.error("validate.hangs", operation=operation.id, seconds=self._timeout_s)
             return _HUNG
         except Exception as error:  # whatever it is, it is the app's own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import stat
@@ -467,11 +468,14 @@ def test_a_condition_that_is_none_is_a_usage_error(filled: Kora) -> None:
 
 def test_half_characters_are_shown_somehow(kora: Kora, node: Node) -> None:
     """The log holds them, and so does a json field: a query must not stop at them."""
-    fill(kora, node.insert("a", {"title": "\ud800", "meta": {"\ud800": "\udfff"}}), node.insert("b", {"title": "b"}))
+    fill(
+        kora, node.insert("a", {"title": "\ud800", "meta": {"\ud800": "\udfff"}}), node.insert("b", {"meta": "\udfff"})
+    )
     for form in ("json", "csv", "table"):
         ended = kora("query", "todos", "--format", form)
         assert (ended.code, ended.err) == (0, ""), form
-    assert kora("query", "todos", "--format", "json").json[0]["meta"] == {"\ud800": "\udfff"}
+    metas = [one["meta"] for one in kora("query", "todos", "--format", "json").json]
+    assert metas == [{"\ud800": "\udfff"}, "\udfff"]
 
 
 def test_no_text_of_a_device_controls_the_terminal(kora: Kora, node: Node) -> None:
@@ -491,9 +495,11 @@ def test_markup_is_no_markup(kora: Kora, node: Node) -> None:
 
 
 def test_long_texts_are_cut_in_a_table_only(kora: Kora, node: Node) -> None:
-    fill(kora, node.insert("a", {"title": "x" * 500, "meta": ["y" * 500]}))
+    long = {"title": "x" * 500, "meta": ["y" * 500], "body": "z" * 500, "tags": ["w" * 500]}
+    fill(kora, node.insert("a", long))
     table = kora("query", "todos").out
-    assert f"{'x' * 59}…" in table
+    for cell in ("x" * 59, f'["{"y" * 57}', "z" * 59, f'["{"w" * 57}'):
+        assert f"│ {cell}… │" in table.splitlines()[3]  # wider than any terminal, and in one line all the same
     assert "x" * 60 not in table
     for form in ("json", "csv"):
         assert "x" * 500 in kora("query", "todos", "--format", form).out
@@ -708,12 +714,21 @@ def test_a_full_disk_leaves_nothing_behind(kora: Kora, node: Node, tmp_path: Pat
     assert kora("backup", str(folder / "out.kora")).code == 0
 
 
-def test_a_backup_of_somebody_else_is_not_taken_for_a_leftover(filled: Kora, tmp_path: Path) -> None:
+def test_a_file_of_somebody_else_is_not_taken_for_a_leftover(filled: Kora, tmp_path: Path) -> None:
     """Neither overwritten nor removed."""
-    mine = tmp_path / "out.kora.partial"
-    mine.write_text("mine")
+    others = [tmp_path / f"out.kora{middle}.partial" for middle in ("", f".{os.getpid()}")]
+    for mine in others:
+        mine.write_text("mine")
     filled("backup", str(tmp_path / "out.kora"))
-    assert mine.read_text() == "mine"
+    assert [mine.read_text() for mine in others] == ["mine", "mine"]
+
+
+def test_a_link_that_leads_nowhere_is_there_already(filled: Kora, tmp_path: Path) -> None:
+    target = tmp_path / "out.kora"
+    target.symlink_to(tmp_path / "elsewhere.kora")
+    refused(filled("backup", str(target)), "there already")
+    assert target.is_symlink()
+    assert sorted(one.name for one in tmp_path.glob("*kora*")) == ["kora.db", "kora.toml", "out.kora"]
 
 
 def test_a_backup_of_a_log_without_tables(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from kora_daemon.model.record import QueryError, RecordKey, RecordQuery
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server import validation
 from kora_daemon.server.sync_server import ServerOptions, SyncServer
-from kora_daemon.server.validation import IGNORE, Reject, ValidationContext
+from kora_daemon.server.validation import IGNORE, VALIDATOR_THREADS, Reject, ValidationContext
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.sqlite import SqliteStore
@@ -746,6 +746,9 @@ async def test_a_validator_that_takes_too_long_refuses_for_now(store: Store, rul
         assert said["recordId"] == "hangs"
         assert (await rows(host)).keys() == {"t", "u"}
         rules.gate.set()
+        validation = host.server._running.validation
+        assert validation is not None
+        await eventually(lambda: not validation._running)
         await a.takes(hanging)
         assert (await rows(host)).keys() == {"t", "u", "hangs"}
 
@@ -852,6 +855,23 @@ async def test_a_batch_that_hangs_at_every_operation_stops_no_other_session(stor
         said = await a.send(*batch)
         assert [one["code"] for one in said] == ["VALIDATION_ERROR"] * 6
         await b.takes(b.insert("todos", "t"))
+
+
+async def test_an_operation_that_hangs_whenever_it_is_sent_again_stops_no_other_session(
+    store: Store, rules: Rules
+) -> None:
+    """A device is told to send it again, and does."""
+    async with (
+        running_server(store, options=validated(rules)) as host,
+        device(host.url, "a") as a,
+        device(host.url, "b") as b,
+    ):
+        hanging = a.insert("todos", "hangs")
+        for _ in range(VALIDATOR_THREADS + 1):
+            assert [one["code"] for one in await a.send(hanging)] == ["VALIDATION_ERROR"]
+        await b.takes(b.insert("todos", "t"))
+        rules.gate.set()
+        await a.takes(hanging)
 
 
 async def test_a_device_that_leaves_while_its_batch_is_judged_costs_nobody_anything(store: Store, rules: Rules) -> None:

@@ -7,7 +7,7 @@ import pytest
 from kora_daemon.apply.pipeline import ApplyRules, Pipeline
 from kora_daemon.materialization.fold import fold
 from kora_daemon.model.identity import operation_id
-from kora_daemon.model.operation import Operation
+from kora_daemon.model.operation import Operation, OperationType
 from tests.support.judging import (
     SERVER,
     MakeJudge,
@@ -536,6 +536,15 @@ def test_a_delete_that_loses_and_one_of_a_record_never_seen_still_cascade(judge:
     assert places(judged.effects(node.delete("s", collection="shelves"))) == ["delete books/b", "delete notes/n"]
     assert judged.live("shelves").keys() == {"s"}
     assert places(judged.effects(node.delete("x", collection="shelves"))) == ["delete books/c"]
+
+
+@pytest.mark.parametrize("kind", ["insert", "update"])
+def test_only_deletes_bring_something_about(judge: MakeJudge, node: Node, kind: OperationType) -> None:
+    judged = judge(GUARDED, 2)
+    judged.takes(*guarded(node))
+    for data in (None, {}, {"room": None}):
+        assert judged.effects(node.write(kind, "s", data, collection="shelves")) == []
+    assert judged.live("books").keys() == {"b"}
 
 
 def test_effects_are_in_the_log_behind_their_delete_and_in_the_states(judge: MakeJudge, node: Node) -> None:
