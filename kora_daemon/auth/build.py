@@ -11,7 +11,7 @@ from kora_daemon.auth.contract import AuthContext, AuthProvider, Caller, token_d
 from kora_daemon.auth.kora import KoraAuthProvider
 from kora_daemon.auth.mixed import MixedAuthProvider
 from kora_daemon.auth.none import NoAuthProvider
-from kora_daemon.auth.scope_maps import ScopeMap, read_only, spelled_out
+from kora_daemon.auth.scope_maps import read_only, spelled_out
 from kora_daemon.auth.scoping import HookScoping, Scoping, TableScoping, Unrestricted
 from kora_daemon.auth.sources import claim_paths, jwt_keys, jwt_rules, kora_secrets, revocation_list
 from kora_daemon.auth.start_checks import scope_problems, user_table_problems
@@ -22,6 +22,7 @@ from kora_daemon.config.auth import AuthSettings, GrantSettings, KoraAuthSetting
 from kora_daemon.errors import ConfigError
 from kora_daemon.hooks import load_hook
 from kora_daemon.model.schema import Schema
+from kora_daemon.model.scope import ScopeMap
 
 
 def build_provider(

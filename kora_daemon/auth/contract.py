@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct
 
-from kora_daemon.auth.scope_maps import ScopeMap, same_scopes
+from kora_daemon.auth.scope_maps import same_scopes
+from kora_daemon.model.scope import ScopeMap
 
 T = TypeVar("T")
 

@@ -19,7 +19,7 @@ from kora_daemon.auth.contract import (
     judge,
     standings,
 )
-from kora_daemon.auth.scope_maps import ScopeMap
+from kora_daemon.model.scope import ScopeMap
 
 _UNIQUE_BYTES = 16
 

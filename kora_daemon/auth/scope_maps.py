@@ -7,12 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kora_daemon.errors import AuthUnavailable
+from kora_daemon.model.scope import READ_ONLY, ScopeMap
 
-ScopeMap = Mapping[str, Mapping[str, Any]]
-"""Collection -> field -> value."""
-
-READ_ONLY = "__readonly"
-"""A flag beside the fields: its collection can't be written."""
 EVERY_OTHER = "*"
 """Stands for the collections of the schema that a table does not list itself."""
 

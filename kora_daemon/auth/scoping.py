@@ -11,9 +11,10 @@ import structlog
 
 from kora_daemon.auth.claims import Claims
 from kora_daemon.auth.contract import Calls, DirectCalls
-from kora_daemon.auth.scope_maps import ScopeMap, checked_scopes
+from kora_daemon.auth.scope_maps import checked_scopes
 from kora_daemon.auth.templates import Grant, ScopesRefused, ScopeTable
 from kora_daemon.errors import AuthUnavailable
+from kora_daemon.model.scope import ScopeMap
 
 ScopeHook = Callable[[str, Claims], Any]
 """Is given a user id and the claims; returns scopes, None for unrestricted, False to refuse. Plain or async."""

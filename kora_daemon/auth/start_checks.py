@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import structlog
 
-from kora_daemon.auth.scope_maps import EVERY_OTHER, READ_ONLY, ScopeMap
+from kora_daemon.auth.scope_maps import EVERY_OTHER
 from kora_daemon.auth.users import UserDirectory
 from kora_daemon.config.auth import AuthSettings
 from kora_daemon.errors import StoreError, StoreUnavailable
 from kora_daemon.model.schema import Schema
+from kora_daemon.model.scope import READ_ONLY, ScopeMap
 
 log = structlog.get_logger("kora.auth")
 

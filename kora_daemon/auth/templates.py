@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from kora_daemon.auth.claims import MISSING, BadPath, ClaimPath, Claims, claim_at, parse_path, same_claim
-from kora_daemon.auth.scope_maps import ScopeMap
+from kora_daemon.model.scope import ScopeMap
 
 _PART = re.compile(r"(?P<open>\{\{)|(?P<close>\}\})|\{(?P<name>[^{}]*)\}|(?P<stray>[{}])|(?P<text>[^{}]+)")
 _LARGEST_INTEGER = 2**53

@@ -9,6 +9,7 @@ from msgspec import Struct
 from kora_daemon.errors import ProtocolError
 from kora_daemon.model.delivery import Page
 from kora_daemon.model.outcome import Rejection
+from kora_daemon.model.scope import ScopeMap
 from kora_daemon.protocol.messages import Message
 
 
@@ -40,9 +41,10 @@ class Unknown(Event):
 
 
 class Authenticated(Event):
-    """The token is good."""
+    """The token is good. `scopes` is what it grants; None = everything."""
 
     user_id: str
+    scopes: ScopeMap | None = None
 
 
 class AuthenticationRefused(Event):
