@@ -16,7 +16,7 @@ from kora_daemon.apply.pipeline import Pipeline
 from kora_daemon.apply.predicates import Predicate, satisfies
 from kora_daemon.apply.work import Work
 from kora_daemon.materialization.atomic import compose, read_intents
-from kora_daemon.materialization.columns import Dialect, column_value, field_value
+from kora_daemon.materialization.columns import shown_fields
 from kora_daemon.materialization.fold import RecordState
 from kora_daemon.model.delivery import LogEntry
 from kora_daemon.model.operation import MAX_NAME_LENGTH, Operation, OperationType
@@ -208,10 +208,6 @@ def _shown(pipeline: Pipeline, key: RecordKey, state: RecordState) -> dict[str, 
     schema = pipeline.rules.schema
     collection = None if schema is None else schema.collections.get(key.collection)
     if collection is None:
-        return {**state.fields, "id": key.record_id}
-    kinds = collection.kinds
-    shown = {
-        name: field_value(kind, column_value(kind, state.fields.get(name), Dialect.SQLITE))
-        for name, kind in kinds.items()
-    }
-    return {**shown, "id": key.record_id, "_created_at": state.created_at_ms, "_updated_at": state.updated_at_ms}
+        return shown_fields(None, key.record_id, state)
+    shown = shown_fields(collection.kinds, key.record_id, state)
+    return {**shown, "_created_at": state.created_at_ms, "_updated_at": state.updated_at_ms}

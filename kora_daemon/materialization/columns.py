@@ -71,6 +71,19 @@ def record_row(
     return (record_id, *values, state.created_at_ms, state.updated_at_ms, 0 if state.live else 1)
 
 
+def shown_fields(kinds: Mapping[str, Kind] | None, record_id: str, state: RecordState) -> dict[str, FieldValue]:
+    """The fields of a record as a query shows them, its id among them; without kinds as they were written."""
+    if kinds is None:
+        return {**state.fields, "id": record_id}
+    shown = {name: shown_value(kind, state.fields.get(name)) for name, kind in kinds.items()}
+    return {**shown, "id": record_id}
+
+
+def shown_value(kind: Kind, value: JsonValue) -> FieldValue:
+    """A field's value as a query shows it."""
+    return field_value(kind, column_value(kind, value, Dialect.SQLITE))
+
+
 def record_of(kinds: Mapping[str, Kind], row: Sequence[object]) -> dict[str, FieldValue]:
     """The record in a row of `column_names`, as readers see it: id, fields in schema order, the two times in ms."""
     record_id, *columns, created_at_ms, updated_at_ms, _ = row

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry, Page
+from kora_daemon.model.record import RecordKey
 from kora_daemon.model.versions import causal_order
 from kora_daemon.model.view import View
 from kora_daemon.protocol.actions import ReadLog
@@ -80,6 +81,10 @@ class Readers:
 
     def _encoded(self, entries: Sequence[LogEntry]) -> list[DeliveryEntry]:
         return [self._encode(entry, 0) for entry in entries]
+
+    async def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
+        """The fields that records have now, see `Store.current_fields`."""
+        return await self._threads.run(lambda: self._store.current_fields(keys))
 
     async def ask(self, call: Callable[[Store], T]) -> T:
         """A question that may be given up: whoever asks has a deadline, even where the store has none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import Condition
@@ -248,6 +248,13 @@ class Store(Protocol):
 
     def find_record(self, collection: str, record_id: str) -> Record | None:
         """A live record, None where there is none. Raises `QueryError`."""
+        ...
+
+    def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
+        """The fields that records have now, as a query shows them, with `id`; also those of deleted ones.
+
+        In a collection without a table they are as they were written. A record without operations is left out.
+        """
         ...
 
     def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:

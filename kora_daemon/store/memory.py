@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Lock
+from typing import Any
 
 from kora_daemon.errors import MigrationNeeded, StoreUnavailable
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
+from kora_daemon.materialization.fold import clock_order
 from kora_daemon.materialization.replay import replayed_records
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import Upgrade, plan_states
@@ -19,10 +21,12 @@ from kora_daemon.model.identity import uuid7
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Schema
+from kora_daemon.store.lookups import current_fields
 from kora_daemon.store.memory_log import MemoryLog
 from kora_daemon.store.memory_records import MemoryRecords
 from kora_daemon.store.memory_transaction import MemoryTransaction
 from kora_daemon.store.page import take_bytes
+from kora_daemon.store.shapes import ShapeCache
 
 
 class MemoryStore:
@@ -197,6 +201,19 @@ class MemoryStore:
     def find_record(self, collection: str, record_id: str) -> Record | None:
         """A live record, None where there is none. Raises `QueryError`."""
         return next(iter(self.query_collection(collection, RecordQuery({"id": record_id}))), None)
+
+    def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
+        """The fields that records have now, also those of deleted ones; see the contract."""
+        with self._reading() as log:
+            records = self._records
+            shapes = ShapeCache()
+            shapes.shapes, shapes.refills = records.shapes, records.refills
+            return current_fields(
+                keys,
+                shapes,
+                lambda saved: [(key, state) for key in saved if (state := records.state(key)) is not None],
+                lambda key: sorted(log.of_record(key), key=clock_order),
+            )
 
     def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
         """How many live records have these values. Raises `QueryError`."""

@@ -426,3 +426,19 @@ def test_a_late_operation_is_stamped_with_what_the_record_is_with_it(store: Stor
     apply(store, node.delete("r", at=3), node.insert("r", {"n": 1}, at=8))
     assert list(stamps(store).values()) == [{}, {"title": "gone"}, {"n": 2}, {"n": 2}, {}]
     assert live(store) == [{"id": "r", "title": None, "n": 2, "_created_at": 1, "_updated_at": 9}]
+
+
+def test_a_reader_looks_up_what_records_are_now(store: Store, node: Node) -> None:
+    insert = node.insert("r1", {"title": "one", "n": 3, "ghost": 1})
+    apply(store, insert, node.update("r1", {"title": "two"}), node.insert("r2", {"title": "gone"}), node.delete("r2"))
+    with store.transaction() as tx:
+        append(tx, node.insert("x1", {"any": [1]}, collection="free"), node.update("x1", {"b": 2}, collection="free"))
+    keys = [key("r1"), key("r2"), key("r3"), key("x1", "free"), key("x2", "free"), key("r1")]
+    found = store.current_fields(keys)
+    assert {one: {n: v for n, v in fields.items() if v is not None} for one, fields in found.items()} == {
+        key("r1"): {"id": "r1", "title": "two", "n": 3},
+        key("r2"): {"id": "r2", "title": "gone"},
+        key("x1", "free"): {"id": "x1", "any": [1], "b": 2},
+    }
+    assert found[key("r2")]["n"] is None
+    assert store.current_fields([]) == {}

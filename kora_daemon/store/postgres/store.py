@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from kora_daemon.errors import MigrationNeeded, StoreUnavailable
 from kora_daemon.materialization.columns import ColumnValue, Dialect, record_of
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
+from kora_daemon.materialization.fold import RecordState, parse_state
 from kora_daemon.materialization.replay import replayed_records
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import Upgrade
@@ -15,6 +17,7 @@ from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Kind, Schema
+from kora_daemon.store.lookups import current_fields
 from kora_daemon.store.page import take_bytes
 from kora_daemon.store.postgres import queries
 from kora_daemon.store.postgres.adoption import adopt
@@ -266,6 +269,21 @@ class PostgresStore:
     def find_record(self, collection: str, record_id: str) -> Record | None:
         """A live record, None where there is none. Raises `QueryError`."""
         return next(iter(self.query_collection(collection, RecordQuery({"id": record_id}))), None)
+
+    def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
+        """The fields that records have now, also those of deleted ones; see the contract."""
+        shapes = ShapeCache()
+        shapes.refresh(0, lambda: self._connections.fetch(queries.SHAPES))
+        with self._connections.undamaged():
+            return current_fields(keys, shapes, self._states, self._history)
+
+    def _states(self, keys: list[RecordKey]) -> Iterator[tuple[RecordKey, RecordState]]:
+        for collection, record_id, text in self._connections.fetch(queries.STATES, [rows_json(keys, (0, 1))]):
+            yield RecordKey(read_name(collection), read_name(record_id)), parse_state(text)
+
+    def _history(self, key: RecordKey) -> Iterator[Operation]:
+        rows = self._connections.fetch(queries.HISTORY, [*map(stored_name, key), None])
+        return (read_entry(row).operation for row in rows)
 
     def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
         """How many live records have these values. Raises `QueryError`."""

@@ -14,6 +14,8 @@ import apsw
 from kora_daemon.errors import MigrationNeeded
 from kora_daemon.materialization.columns import Dialect, record_of
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
+from kora_daemon.materialization.fold import parse_state
+from kora_daemon.materialization.json_text import write_json
 from kora_daemon.materialization.replay import replayed_records
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import PresentTable, Upgrade, checked_columns, plan_schema
@@ -24,6 +26,7 @@ from kora_daemon.model.schema import Schema
 from kora_daemon.store import queries, tables
 from kora_daemon.store import record_queries as records
 from kora_daemon.store.adoption import adopt
+from kora_daemon.store.lookups import current_fields
 from kora_daemon.store.page import take_bytes
 from kora_daemon.store.shapes import ShapeCache
 from kora_daemon.store.sqlite.connections import BUSY_TIMEOUT_MS, Connections, Durability
@@ -239,6 +242,22 @@ class SqliteStore:
     def find_record(self, collection: str, record_id: str) -> Record | None:
         """A live record, None where there is none. Raises `QueryError`."""
         return next(iter(self.query_collection(collection, RecordQuery({"id": record_id}))), None)
+
+    def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
+        """The fields that records have now, also those of deleted ones; see the contract."""
+        with self._connections.reading() as connection, connection:  # one snapshot for all statements
+            shapes = ShapeCache()
+            shapes.refresh(0, lambda: connection.execute(records.SHAPES))
+            found = current_fields(
+                keys,
+                shapes,
+                lambda saved: (
+                    (RecordKey(collection, record_id), parse_state(text))
+                    for collection, record_id, text in connection.execute(queries.STATES, (write_json(saved),))
+                ),
+                lambda key: (tables.entry_of(row).operation for row in connection.execute(queries.HISTORY, key)),
+            )
+        return found
 
     def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
         """How many live records have these values. Raises `QueryError`."""
