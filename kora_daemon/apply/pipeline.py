@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from kora_daemon.apply.author import Author, Draft
+from kora_daemon.apply.authority import Authority, NodeClaims, jumps, scope_problem
 from kora_daemon.apply.constraints import constraint_problem
 from kora_daemon.apply.references import Effect, Restricted, plan_effects
 from kora_daemon.apply.values import value_problem
@@ -39,6 +40,10 @@ class BatchOutcome(Struct):
 
     applied: list[LogEntry]
     rejections: list[Rejection]
+    has_moved: bool = False
+    """Whether the write has moved records from one scope to another."""
+    strangers: int = 0
+    """How many operations its session brought in the name of somebody else's device."""
 
 
 class Pipeline:
@@ -52,28 +57,54 @@ class Pipeline:
         self.rules = rules or ApplyRules()
 
     def apply_batches(
-        self, tx: WriteTransaction, batches: Sequence[Sequence[Operation]], received_at_ms: int
+        self,
+        tx: WriteTransaction,
+        batches: Sequence[Sequence[Operation]],
+        received_at_ms: int,
+        authorities: Sequence[Authority | None] | None = None,
     ) -> list[BatchOutcome]:
         """Apply batches of several sessions in order, as one write; one outcome for each.
 
         An id that is in the log, or came earlier in the same write, is a duplicate: acknowledged, never compared,
-        and asked for before anything else. `received_at_ms` is the server's clock, ms since the epoch.
+        and asked for before anything else. `received_at_ms` is the server's clock, ms since the epoch; `authorities`
+        has whose batch each is, None for those that may write anything.
         """
         work = Work(tx, received_at_ms)
+        whose = authorities or [None] * len(batches)
+        claims = NodeClaims(work)
+        bound = {one.node_id for one in whose if one is not None and one.binding != "off"}
+        if bound:
+            claims.expect(bound)
         seen = tx.known_ids([operation.id for batch in batches for operation in batch])
         work.load(RecordKey(one.collection, one.record_id) for batch in batches for one in batch if one.id not in seen)
         places: list[tuple[int, list[Rejection]]] = []
-        for batch in batches:
+        for batch, authority in zip(batches, whose, strict=True):
             rejections: list[Rejection] = []
             for operation in batch:
                 if operation.id not in seen:
-                    rejection = self.apply_one(work, operation)
+                    rejection = None if authority is None else self._trespass(work, claims, authority, operation)
+                    rejection = rejection or self.apply_one(work, operation)
                     if rejection is None:
                         seen.add(operation.id)
                     else:
                         rejections.append(rejection)
             places.append((work.accepted, rejections))
-        return list(_outcomes(work.finish(), places))
+        outcomes = list(_outcomes(work.finish(), places))
+        for outcome, authority in zip(outcomes, whose, strict=True):
+            outcome.has_moved = work.has_moved
+            outcome.strangers = 0 if authority is None else claims.strangers.get(authority.node_id, 0)
+        return outcomes
+
+    def _trespass(self, work: Work, claims: NodeClaims, authority: Authority, operation: Operation) -> Rejection | None:
+        """Refuse what a session may not write. The text never says what there is."""
+        if jumps(work, operation):
+            text = f"sequence number {operation.sequence_number} is too far above those known of its node"
+            return refuse(operation, "INVALID_OPERATION", text)
+        if scope_problem(work, authority, operation, data_of(operation)):
+            return refuse(operation, "SCOPE_VIOLATION", "The operation is outside the scope of this session")
+        if claims.mismatch(authority, operation):
+            return refuse(operation, "NODE_ID_MISMATCH", "The operation is not in the name of this session's device")
+        return None
 
     def apply_one(self, work: Work, operation: Operation) -> Rejection | None:
         """Judge one operation with a new id; accept it and what it brings about, or say why not."""

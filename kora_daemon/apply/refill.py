@@ -39,7 +39,11 @@ def catch_up(tx: WriteTransaction) -> None:
     """See to the records that another server has changed, which knows nothing of states: all of them, at once."""
     stale = tx.stale_records()
     for first in range(0, len(stale), SAVED_AT_ONCE):
-        tx.save({key: fold_sorted(tx.history(key)) for key in stale[first : first + SAVED_AT_ONCE]})
+        states = {key: fold_sorted(tx.history(key)) for key in stale[first : first + SAVED_AT_ONCE]}
+        tx.save(states)
+        for key, state in states.items():
+            shape = tx.shapes[key.collection]
+            tx.restamp(key, stamp_of(shape, state), only_missing=not shape.scoped)
 
 
 def refill(store: Store) -> Iterator[Progress]:
@@ -82,8 +86,10 @@ def refill_some(tx: WriteTransaction, collection: str, todo: Refill) -> Progress
     after = None if last else done[-1].record_id
     tx.replace_records(collection, todo.after, after, states)
     for key, state in states.items():
-        if todo.source == "log" or needs_new_stamps(state, todo.added):
-            only_missing = not needs_new_stamps(state, todo.added)
+        # The scope index is made with the stamps.
+        stale = needs_new_stamps(state, todo.added) or not shape.scoped_before(todo.added)
+        if todo.source == "log" or stale:
+            only_missing = not stale
             tx.restamp(key, stamp_of(shape, state), only_missing=only_missing)
     return Progress(collection, len(done), counted.operations, after)
 

@@ -77,6 +77,8 @@ class TrustedOutcome(Struct):
     record_ids: list[str] = []
     """Of the records written to, in the order of the changes."""
     rejection: Rejection | None = None
+    has_moved: bool = False
+    """Whether the write has moved records from one scope to another."""
 
 
 class WriteRefused(Exception):
@@ -114,6 +116,7 @@ def commit_trusted(
             work = Work(tx, now_ms)
             outcome = write(pipeline, work, wanted)
             outcome.applied = work.finish()
+            outcome.has_moved = work.has_moved
             tried.append(outcome)
     except WriteRefused as refused:
         return TrustedOutcome("skipped", rejection=refused.rejection)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import merge
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from kora_daemon.apply.refill import catch_up
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.fold import RecordState, advance, clock_order, fold_sorted, read_data
+from kora_daemon.materialization.shape import Shape
 from kora_daemon.materialization.stamp import EMPTY_STAMP, stamp_of
 from kora_daemon.model.delivery import LogEntry
 from kora_daemon.model.jsvalue import JsonValue
+from kora_daemon.model.node import NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import RecordKey
+from kora_daemon.model.schema import Kind
 from kora_daemon.store.contract import WriteTransaction
 
 
@@ -36,6 +40,9 @@ class Work:
         self._stamps: list[str | None] = []
         self._written: list[LogEntry] = []
         self._sequence_numbers: dict[str, int] = {}
+        self._moved: dict[RecordKey, None] = {}
+        self.has_moved = False
+        """Whether operations of earlier writes are seen by others than before: records have changed hands."""
         catch_up(tx)
 
     @property
@@ -47,6 +54,19 @@ class Work:
     def accepted(self) -> int:
         """How many operations have been accepted; the place of the next one in what `finish` returns."""
         return len(self._written) + len(self._pending)
+
+    def kinds(self, collection: str) -> Mapping[str, Kind] | None:
+        """The fields of the collection's records, None when it has no table."""
+        shape = self._shapes.get(collection)
+        return None if shape is None else shape.kinds
+
+    def claims(self, node_ids: Iterable[str]) -> dict[str, str]:
+        """Node id -> who has claimed it."""
+        return self._tx.claims(node_ids)
+
+    def remember(self, news: NodeNews) -> None:
+        """Keep this about a device."""
+        self._tx.remember(news, self.received_at_ms)
 
     def has_table(self, collection: str) -> bool:
         """Whether the collection has records."""
@@ -82,12 +102,17 @@ class Work:
 
     def next_sequence_number(self, node_id: str) -> int:
         """The sequence number for the next operation of a node."""
+        number = self.sequence_number(node_id) + 1
+        self._sequence_numbers[node_id] = number
+        return number
+
+    def sequence_number(self, node_id: str) -> int:
+        """The largest sequence number known of a node."""
         known = self._sequence_numbers.get(node_id)
         if known is None:
             pending = [one.sequence_number for one in self._pending if one.node_id == node_id]
             known = max([self._tx.sequence_number_of(node_id), *pending])
-        self._sequence_numbers[node_id] = known + 1
-        return known + 1
+        return known
 
     def accept(self, operation: Operation, data: JsonValue) -> None:
         """Put an operation into the log and onto its record; `data` is its data, read."""
@@ -102,6 +127,8 @@ class Work:
         if state is None:
             self._write()
             state = fold_sorted(merge(self._tx.history(key), [operation], key=clock_order))
+        if before is not None and shape.scoped and _moved(shape, before, state):
+            self._moved[key] = None
         self._states[key] = state
         self._changed.add(key)
         self._pending.append(operation)
@@ -121,6 +148,28 @@ class Work:
             if self._shapes:
                 self._tx.save({key: self._states[key] for key in self._changed})
             self._pending, self._stamps, self._changed = [], [], set()
+            self._restamp()
+
+    def _restamp(self) -> None:
+        """Let all operations of records that have moved between scopes say what these are now."""
+        for key in self._moved:
+            stamp = stamp_of(self._shapes[key.collection], self._states[key])
+            self._tx.restamp(key, stamp, only_missing=False)
+            self._written = [
+                replace(one, stamp=stamp) if (one.operation.collection, one.operation.record_id) == key else one
+                for one in self._written
+            ]
+            self.has_moved = True
+        self._moved = {}
+
+
+def _moved(shape: Shape, before: RecordState, after: RecordState) -> bool:
+    """Whether a field that scopes are decided by has another value."""
+    for name in shape.scoped:
+        old, new = before.fields.get(name), after.fields.get(name)
+        if old is not new and (type(old) is not type(new) or old != new):
+            return True
+    return False
 
 
 def data_of(operation: Operation) -> JsonValue:

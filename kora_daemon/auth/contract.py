@@ -47,6 +47,8 @@ class AuthContext(Struct, frozen=True, eq=False):
     expires_at: float | None = None
     token_digest: str | None = None
     grounds: Grounds | None = None
+    is_visitor: bool = False
+    """Nobody in particular: the user id lasts as long as the session."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AuthContext):

@@ -85,4 +85,4 @@ class MixedAuthProvider:
 
     def _visitor(self, user_id: str | None = None) -> AuthContext:
         unique = user_id or f"{self._prefix}-{secrets.token_urlsafe(_UNIQUE_BYTES)}"
-        return AuthContext(unique, self._scopes, grounds=AnonymousGrounds())
+        return AuthContext(unique, self._scopes, grounds=AnonymousGrounds(), is_visitor=True)

@@ -6,6 +6,7 @@ that counts, for every server that writes to it: so old and new servers can work
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -27,8 +28,12 @@ class Shape(Struct, frozen=True):
     version: int
     kinds: dict[str, Kind]
     table_fingerprint: str
-    stamped: list[str] = []
-    """Fields whose values are stamped whatever their length: those that scopes are decided by."""
+    scoped: list[str] = []
+    """Fields that scopes are decided by: stamped whatever their length, again when they change, and indexed."""
+
+    def scoped_before(self, added: Iterable[str]) -> bool:
+        """Whether none of the fields that scopes are decided by is among those that were `added`."""
+        return not set(added) & set(self.scoped)
 
 
 class Refill(Struct, frozen=True):
@@ -61,8 +66,8 @@ def agreed_shape(present: Shape, wanted: Shape) -> Shape:
     if wanted.version >= present.version:
         return wanted
     missing = {name: kind for name, kind in wanted.kinds.items() if name not in present.kinds}
-    stamped = [*present.stamped, *(name for name in wanted.stamped if name not in present.stamped)]
-    return replace(present, kinds=present.kinds | missing, stamped=stamped)
+    scoped = [*present.scoped, *(name for name in wanted.scoped if name not in present.scoped)]
+    return replace(present, kinds=present.kinds | missing, scoped=scoped)
 
 
 def planned_refill(present: Shape | None, agreed: Shape, pending: Refill | None, *, rows_lost: bool) -> Refill | None:
@@ -72,7 +77,7 @@ def planned_refill(present: Shape | None, agreed: Shape, pending: Refill | None,
     """
     if present is None:
         return Refill("log")
-    added = sorted(agreed.kinds.keys() - present.kinds.keys() | set(agreed.stamped) - set(present.stamped))
+    added = sorted(agreed.kinds.keys() - present.kinds.keys() | set(agreed.scoped) - set(present.scoped))
     same_kinds = {*present.kinds.items()} == {*agreed.kinds.items()} and not added
     if same_kinds and not rows_lost:
         return pending

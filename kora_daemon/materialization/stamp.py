@@ -7,8 +7,9 @@ reading only: who may write is decided by the record alone.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kora_daemon.materialization.columns import Dialect, column_value, field_value
 from kora_daemon.materialization.fold import RecordState
@@ -23,6 +24,9 @@ UNKNOWN = ""
 """Name under which a stamp lists the fields it leaves out for their length; no field is called so."""
 EMPTY_STAMP = "{}"
 
+UNEQUAL: Any = []
+"""Equal to nothing."""
+
 _SMALL = 2**53
 _LEFT_OUT: Any = object()
 _TEXT_KINDS: frozenset[Kind] = frozenset({"string", "enum"})
@@ -31,16 +35,22 @@ _WITHOUT_EQUAL: frozenset[Kind] = frozenset({"array", "object", "blob"})
 """Lists and objects equal nothing, not even null (scopes.md section 3): an empty list stands for all of them."""
 
 
-def stamp_of(shape: Shape, state: RecordState, carried: Collection[str] = ()) -> str:
+def stamp_of(shape: Shape, state: RecordState, carried: Mapping[str, Any] | None = None) -> str:
     """The stamp for an operation that carries the fields `carried`, on a record in `state`: JSON, null values left out.
 
-    A field that is neither in the stamp nor in the operation was null.
+    A field that is neither in the stamp nor in the operation was null. What the operation says and the record is, is
+    not repeated.
     """
     values: dict[str, Any] = {}
     unknown: list[str] = []
     kinds = shape.kinds
-    for name, value in state.fields.items():
-        if value is None or name in carried or name not in kinds:
+    fields = state.fields
+    if carried:
+        values = {
+            name: None for name in carried if name in kinds and carried[name] is not None and fields.get(name) is None
+        }
+    for name, value in fields.items():
+        if value is None or name not in kinds or (carried and name in carried and _same(carried[name], value)):
             continue
         kind = kinds[name]
         form = type(value)
@@ -62,16 +72,20 @@ def stamp_of(shape: Shape, state: RecordState, carried: Collection[str] = ()) ->
     return write_json(values) if values else EMPTY_STAMP
 
 
+def _same(one: JsonValue, other: JsonValue) -> bool:
+    return one is other or (type(one) is type(other) and one == other)
+
+
 def _shown(shape: Shape, name: str, kind: Kind, value: JsonValue) -> Any:  # noqa: ANN401  a JSON value, or `_LEFT_OUT`
     """The value as the record shows it, `_LEFT_OUT` for one that the stamp does not hold."""
     if kind in _WITHOUT_EQUAL or (kind == "json" and isinstance(value, list | dict)):
         return []
-    if kind not in _STAMPED_KINDS and name not in shape.stamped:
+    if kind not in _STAMPED_KINDS and name not in shape.scoped:
         return _LEFT_OUT
     shown = field_value(kind, column_value(kind, value, Dialect.SQLITE))
     if isinstance(shown, bytes):
         return []
-    if isinstance(shown, str) and len(shown) > MAX_STAMPED_LENGTH and name not in shape.stamped:
+    if isinstance(shown, str) and len(shown) > MAX_STAMPED_LENGTH and name not in shape.scoped:
         return _LEFT_OUT
     return shown
 
@@ -81,15 +95,35 @@ def needs_new_stamps(state: RecordState, added: Collection[str]) -> bool:
     return any(state.fields.get(name) is not None for name in added)
 
 
-def snapshot(
-    stamp: Mapping[str, Any] | None, carried: Mapping[str, Any]
-) -> tuple[dict[str, Any], Collection[str] | None]:
-    """The record that an operation is judged by, and the names of missing fields that are not null but unknown.
+class Snapshot(NamedTuple):
+    """What an operation is judged by: what it carries, over what its record is (scopes.md section 3)."""
 
-    `stamp` is the parsed stamp, `carried` what the operation has itself. Without a stamp nothing is known about any
-    missing field: then the names are None.
-    """
+    carried: dict[str, Any]
+    """Its data over its previous data."""
+    stamped: Mapping[str, Any] | None
+    """Its record as the stamp tells: all fields, null where there was none. None without a stamp."""
+
+
+class _Stamped(dict[str, Any]):
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+def snapshot(record_id: str, data: object, previous: object, stamp: str | None) -> Snapshot:
+    """Read what an operation is judged by; `data` and `previous` are JSON values of any kind."""
+    said, was = _comparable(data), _comparable(previous)
     if stamp is None:
-        return dict(carried), None
-    fields = {**stamp, **carried}
-    return fields, fields.pop(UNKNOWN, ())
+        return Snapshot(was | said, None)
+    told = json.loads(stamp) if stamp != EMPTY_STAMP else {}
+    unknown = told.pop(UNKNOWN, ())
+    return Snapshot(was | said, _Stamped({**said, **told, **dict.fromkeys(unknown, UNEQUAL), "id": record_id}))
+
+
+def _comparable(fields: object) -> dict[str, Any]:
+    """Lists and objects equal nothing, so nothing of them is kept in memory."""
+    if not isinstance(fields, dict):
+        return {}
+    return {name: UNEQUAL if isinstance(value, list | dict) else value for name, value in fields.items()}

@@ -42,6 +42,8 @@ class DeliveryEntry(Struct, gc=False):
     """Number of the session it was uploaded in, while that is remembered; 0 = unknown."""
     stamp: str | None = None
     """See `LogEntry`."""
+    judged: Any = None
+    """What views have read of it so far, see `server.visible`."""
 
 
 class DeliveryBatch(Struct):

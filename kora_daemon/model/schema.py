@@ -7,8 +7,8 @@ what is said here about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -29,7 +29,17 @@ RESERVED_FIELDS = frozenset({"id", "_created_at", "_updated_at", "_version", "_d
 """Names that no field has, whatever their case."""
 
 RESERVED_TABLES = frozenset(
-    {"operations", "sync_state", "delivery_counter", "kora_meta", "kora_records", "kora_collections", "kora_words"}
+    {
+        "operations",
+        "sync_state",
+        "delivery_counter",
+        "kora_meta",
+        "kora_records",
+        "kora_collections",
+        "kora_scopes",
+        "kora_nodes",
+        "kora_words",
+    }
 )
 """Tables of the log: names that no collection has, whatever their case."""
 
@@ -172,6 +182,16 @@ class Schema:
         for _, relation in sorted(self.relations.items()):
             by_target[relation.to_collection] = (*by_target.get(relation.to_collection, ()), relation)
         object.__setattr__(self, "relations_to", by_target)
+
+    def with_scopes(self, fields: Mapping[str, Iterable[str]]) -> Schema:
+        """The schema with further fields that scopes are decided by: collection -> names; unknown ones are left out."""
+        collections = {
+            name: replace(one, scope=tuple(dict.fromkeys((*one.scope, *(f for f in fields[name] if f in one.fields)))))
+            if name in fields
+            else one
+            for name, one in self.collections.items()
+        }
+        return replace(self, collections=collections)
 
     def lookups(self, collection: str) -> list[tuple[str, ...]]:
         """The fields by which the server looks records of a collection up, to hold constraints and references."""

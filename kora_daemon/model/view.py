@@ -1,67 +1,106 @@
-"""What part of the log a session asked for: its own scope and its query subsets (scopes.md sections 2 and 5).
+"""What part of the log a session is sent: its effective scopes and its query subsets (scopes.md sections 2, 3 and 5).
 
-Both come from the client and limit its own downloads; neither protects anybody. An operation is judged by what it
-carries and by its stamp (`materialization.stamp`). One without a stamp, from a log without a schema, is left out only
-when it says itself that it lies outside.
+Scopes protect; subsets are a client's own choice on top of them. An operation is judged by what it carries, over what
+its record is.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from kora_daemon.model.jsvalue import strictly_equal
+from kora_daemon.model.scope import Fields, ScopeMap, Where, accepted_scope
 
-Where = Mapping[str, Any]
-Alternatives = tuple[Where, ...]
+
+class Rule(NamedTuple):
+    """When operations of a collection are shown: any of `alternatives` has to match, all are shown when there is none.
+
+    `fields` are those that decide. What an operation says itself about those in `by_record` does not count, only what
+    the record is.
+    """
+
+    alternatives: tuple[Where, ...]
+    fields: frozenset[str]
+    by_record: frozenset[str] = frozenset()
+
+    def shows(self, carried: Fields, record: Fields | None) -> bool:
+        """Whether an operation with these fields (its data over its previous data) is shown.
+
+        `record` has the fields of its record, None where there is no record.
+        """
+        return not self.alternatives or any(self._fits(where, carried, record) for where in self.alternatives)
+
+    def _fits(self, where: Where, carried: Fields, record: Fields | None) -> bool:
+        for name, value in where.items():
+            if name in carried and (record is None or name not in self.by_record):
+                found = carried[name]
+            elif record is not None and name in record:
+                found = record[name]
+            else:
+                return False
+            if not strictly_equal(found, value):
+                return False
+        return True
 
 
 class View:
-    """A filter over operations. Equal views (same `key`) share pages, batches and frames."""
+    """A filter over operations. Equal views (same `key`) share pages, batches and frames.
 
-    __slots__ = ("_alternatives", "_compiled", "_scope", "key", "unrestricted")
+    `by_record`: scopes go by what a record is now, whatever its operations said about it when they were written.
+    """
 
-    def __init__(self, scope: Mapping[str, Where] | None = None, subsets: tuple[tuple[str, Where], ...] = ()) -> None:
-        self._scope = scope
+    __slots__ = ("_alternatives", "_rules", "by_record", "key", "scopes", "unrestricted")
+
+    def __init__(
+        self, scopes: ScopeMap | None = None, subsets: tuple[tuple[str, Where], ...] = (), *, by_record: bool = False
+    ) -> None:
+        self.scopes = None if scopes is None else accepted_scope(scopes)
+        self.by_record = by_record
         self._alternatives: dict[str, list[Where]] = {}
         for collection, where in subsets:
             self._alternatives.setdefault(collection, []).append(where)
-        self._compiled: dict[str, Alternatives | None] = {}
-        self.unrestricted = scope is None and not subsets
-        self.key = "" if self.unrestricted else json.dumps([scope, sorted(subsets, key=repr)], sort_keys=True)
+        self._rules: dict[str, Rule | None] = {}
+        self.unrestricted = scopes is None and not subsets
+        self.key = "" if self.unrestricted else _text([self.scopes, sorted(map(_text, subsets)), by_record])
 
-    def conditions(self, collection: str) -> Alternatives | None:
-        """None: the collection is hidden. Otherwise any of the alternatives has to match; none = all visible."""
+    def rule(self, collection: str) -> Rule | None:
+        """When operations of a collection are shown; None = never."""
+        if collection not in self._rules:
+            # The names may be anybody's.
+            if len(self._rules) > 1_000:
+                self._rules.clear()
+            self._rules[collection] = self._compiled(collection)
+        return self._rules[collection]
+
+    def _compiled(self, collection: str) -> Rule | None:
         scope: Where = {}
-        if self._scope is not None:
-            if collection not in self._scope:
+        if self.scopes is not None:
+            if collection not in self.scopes:
                 return None
-            scope = self._scope[collection]
+            scope = self.scopes[collection]
         wheres = self._alternatives.get(collection)
         if wheres is None:
-            return (scope,) if scope else ()
-        if collection not in self._compiled:
-            fitting = tuple({**where, **scope} for where in wheres if not contradicts(scope, where))
-            self._compiled[collection] = fitting or None
-        return self._compiled[collection]
-
-    def admits(self, collection: str, fields: Mapping[str, Any]) -> bool:
-        """Whether an operation with these fields (previous data under data) may lie inside the client's own scope."""
-        if self._scope is None:
-            return True
-        return collection in self._scope and not contradicts(self._scope[collection], fields)
+            alternatives: tuple[Where, ...] = (scope,) if scope else ()
+        else:
+            alternatives = tuple({**where, **scope} for where in wheres if not _contradict(scope, where))
+            if not alternatives:
+                return None
+            if {} in alternatives:
+                alternatives = ()
+        fields = frozenset(name for where in alternatives for name in where)
+        return Rule(alternatives, fields, frozenset(scope) if self.by_record else frozenset())
 
 
-def contradicts(where: Where, fields: Mapping[str, Any], unknown: Collection[str] | None = None) -> bool:
-    """Whether a record with these fields does not have the values of `where`.
+def _contradict(scope: Where, where: Where) -> bool:
+    return any(name in where and not strictly_equal(where[name], value) for name, value in scope.items())
 
-    Fields that are missing are null, but for those named in `unknown`, which contradict nothing; None names them all.
-    """
-    for name, value in where.items():
-        if name in fields:
-            if not strictly_equal(fields[name], value):
-                return True
-        elif unknown is not None and value is not None and name not in unknown:
-            return True
-    return False
+
+def _text(value: Any) -> str:  # noqa: ANN401  any JSON value
+    return json.dumps(value, sort_keys=True)
+
+
+def scope_fingerprint(scopes: Mapping[str, Where] | None) -> str:
+    """A text that is equal for equal scopes, whatever the order of their parts; "" for none."""
+    return "" if scopes is None else _text(accepted_scope(scopes))

@@ -8,7 +8,9 @@ from typing import Any
 from msgspec import Struct
 
 from kora_daemon.model.delivery import DeliveryBatch
+from kora_daemon.model.node import NodeNews
 from kora_daemon.model.operation import Operation
+from kora_daemon.model.view import View
 from kora_daemon.protocol.delivery import Read
 from kora_daemon.protocol.messages import Message
 
@@ -49,12 +51,17 @@ class ReadLog(Action):
     """Read what the handshake's answer needs; answered by `LogRead` or `StoreFailed`.
 
     `known` is the client's version vector with its own node. Without a `watermark` it needs a causal delta above that
-    vector, resumed at `cursor`.
+    vector, resumed at `cursor`. `as_asked`: the session's scopes are those that the client has asked for; `confined`:
+    others' devices are not to be told of, since scopes were imposed on it.
     """
 
+    node_id: str
     known: Mapping[str, int]
     watermark: int | None
     cursor: Any = None
+    view: View = View()
+    as_asked: bool = True
+    confined: bool = False
 
 
 class ReadPage(Action):
@@ -64,10 +71,20 @@ class ReadPage(Action):
 
 
 class Commit(Action):
-    """Hand operations to the writer; answered, in order, by `Committed` or `StoreFailed`."""
+    """Hand operations to the writer; answered, in order, by `Committed` or `StoreFailed`.
+
+    `news` is to be remembered of the device with them.
+    """
 
     operations: Sequence[Operation]
     size_bytes: int
+    news: NodeNews | None = None
+
+
+class Remember(Action):
+    """Keep this about the device, durably; nobody waits for it."""
+
+    news: NodeNews
 
 
 class Share(Action):

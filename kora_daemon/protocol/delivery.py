@@ -100,6 +100,8 @@ class WatermarkStream:
         self._own_upto = frontier if start == 0 else 0
         self._target = frontier
         self._settled = False
+        self.was_taken = False
+        """Whether the client has taken a batch of this stream."""
         self.catching_up = True
         self._index = 0
         self.scanned = self.watermark = self.acknowledged = self._highest_sent = start
@@ -173,6 +175,7 @@ class WatermarkStream:
         taken = next((sent for sent in self._flight if sent.was_taken(message)), None)
         if taken is None and sequence == self.acknowledged:
             return False
+        self.was_taken = self.was_taken or taken is not None
         self._settled = self._settled or (taken is not None and taken.is_final)
         aligned = False
         while self._flight and self._flight[0].maximum <= sequence:

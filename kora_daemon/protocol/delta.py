@@ -71,6 +71,8 @@ class VectorStream:
         self._total = max(1, -(-len(delta) // batch_size))
         self._index = 0
         self._settled = False
+        self.was_taken = False
+        """Such a client keeps no position, so there is nothing to be remembered for it."""
         self.catching_up = True
         self.scanned = self._taken = frontier
         self._flight: deque[_Sent] = deque()

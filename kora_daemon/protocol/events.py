@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from kora_daemon.errors import ProtocolError
 from kora_daemon.model.delivery import Page
+from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.model.scope import ScopeMap
 from kora_daemon.protocol.messages import Message
@@ -58,14 +59,18 @@ class AuthenticationUnavailable(Event):
 class LogRead(Event):
     """What the log holds at the handshake, answer to `ReadLog`.
 
-    `delta` are delivery sequences in causal order, for clients without a watermark. Watermarks below `floor` are of
-    another log, which this one has taken the place of.
+    The stream begins behind `start`. `delta` are delivery sequences in causal order, for clients without a watermark.
+    Watermarks below `floor` are of another log, which this one has taken the place of. `memory` is what is remembered
+    of the device; `has_gaps`: it may have withheld some of its operations, and the vector asks for them.
     """
 
     frontier: int
     version_vector: Mapping[str, int]
     delta: Sequence[int] = ()
     floor: int = 0
+    start: int = 0
+    memory: NodeMemory | None = None
+    has_gaps: bool = False
 
 
 class PageRead(Event):

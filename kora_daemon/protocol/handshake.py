@@ -10,6 +10,7 @@ from msgspec import Struct
 from kora_daemon.errors import ProtocolError
 from kora_daemon.model.jsvalue import as_integer, has_lone_surrogate
 from kora_daemon.model.operation import MAX_NAME_LENGTH, MAX_SAFE_INTEGER
+from kora_daemon.model.scope import READ_ONLY, ScopeMap, Where
 from kora_daemon.model.view import View
 from kora_daemon.protocol.messages import Handshake
 
@@ -26,8 +27,8 @@ class Greeting(Struct, frozen=True):
     watermark: int | None
     """The delivery watermark, None for a client of the version-vector generation."""
     cursor: Any
-    scope: Mapping[str, Mapping[str, Any]] | None
-    view: View
+    scope: ScopeMap | None
+    subsets: tuple[tuple[str, Where], ...]
 
 
 def read_greeting(handshake: Handshake) -> Greeting:
@@ -37,9 +38,10 @@ def read_greeting(handshake: Handshake) -> Greeting:
     """
     if not 0 < len(handshake.node_id) <= MAX_NAME_LENGTH or has_lone_surrogate(handshake.node_id):
         raise ProtocolError(f"A handshake's nodeId is a text of 1 to {MAX_NAME_LENGTH} whole characters")
-    scope = _scope(handshake.sync_scope)
+    scope = clean_scope(handshake.sync_scope)
     try:
-        view = View(scope, _subsets(handshake.sync_queries))
+        subsets = clean_subsets(handshake.sync_queries)
+        View(scope, subsets)
     except RecursionError as error:
         raise ProtocolError("A handshake's syncScope or syncQueries is nested too deeply") from error
     return Greeting(
@@ -48,7 +50,7 @@ def read_greeting(handshake: Handshake) -> Greeting:
         watermark=_position(handshake.last_delivery_sequence),
         cursor=handshake.delta_cursor,
         scope=scope,
-        view=view,
+        subsets=subsets,
     )
 
 
@@ -61,7 +63,8 @@ def _vector(entries: dict[str, Any]) -> dict[str, int]:
     return {node: sequence for node, value in entries.items() if (sequence := _position(value)) is not None}
 
 
-def _scope(value: object) -> dict[str, dict[str, Any]] | None:
+def clean_scope(value: object) -> dict[str, dict[str, Any]] | None:
+    """What a client's `syncScope` asks for, None when it restricts nothing (scopes.md section 2)."""
     if not isinstance(value, dict) or not value or len(value) > MAX_VIEW_COLLECTIONS:
         return None
     return {name: _fields(where) for name, where in value.items()}
@@ -70,10 +73,10 @@ def _scope(value: object) -> dict[str, dict[str, Any]] | None:
 def _fields(where: object) -> dict[str, Any]:
     if not isinstance(where, dict) or len(where) > MAX_VIEW_FIELDS:
         return {}
-    return {name: value for name, value in where.items() if name != "__readonly"}
+    return {name: value for name, value in where.items() if name != READ_ONLY}
 
 
-def _subsets(value: object) -> tuple[tuple[str, dict[str, Any]], ...]:
+def clean_subsets(value: object) -> tuple[tuple[str, Where], ...]:
     """The well-formed entries of `syncQueries`, without repetitions (scopes.md section 5)."""
     if not isinstance(value, list) or len(value) > MAX_SUBSETS:
         return ()

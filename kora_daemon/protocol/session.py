@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from kora_daemon.errors import ProtocolError, SessionMisuse
+from kora_daemon.model.node import NodeNews
+from kora_daemon.model.scope import ScopeMap, accepted_scope, effective_scopes
 from kora_daemon.model.view import View
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
@@ -16,6 +18,7 @@ from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.delivery import WatermarkStream
 from kora_daemon.protocol.delta import VectorStream
 from kora_daemon.protocol.handshake import Greeting, read_greeting
+from kora_daemon.protocol.resume import announced, stream_news, view_digest
 from kora_daemon.protocol.uploads import UploadLimits, Uploads
 
 
@@ -82,6 +85,14 @@ _ANSWERING = (Phase.AUTHENTICATING, Phase.AUTHENTICATED)
 """The handshake waits for its answer."""
 
 
+AcceptedScope = Literal["full", "collections", "none"]
+"""What a client is told of its scopes: all of them, their collections alone, or nothing if it did not ask for any.
+
+Stock clients drop what their accepted scope does not fit, in both directions. Unless they are told all of it, scopes
+go by what records are now, and records that enter a scope bring their history along (scopes.md section 3).
+"""
+
+
 class SessionRules(Struct, frozen=True):
     """What is the same for all sessions of a server."""
 
@@ -91,6 +102,7 @@ class SessionRules(Struct, frozen=True):
     batch_size: int = 100
     limits: UploadLimits = UploadLimits()
     handshake_timeout_ms: int = 10_000
+    accepted_scope: AcceptedScope = "full"
 
 
 class Session:
@@ -102,6 +114,8 @@ class Session:
         self.phase = Phase.CONNECTED
         self.node_id = ""
         self.user_id = ""
+        self.scopes: ScopeMap | None = None
+        """The effective ones."""
         self.view = View()
         self.uploads = Uploads(rules.limits, now.elapsed_ms, next_id)
         self._next_id = next_id
@@ -110,6 +124,10 @@ class Session:
         self._greeting: Greeting | None = None
         self._stream: WatermarkStream | VectorStream | None = None
         self._frontier = 0
+        self._news: NodeNews | None = None
+        """To be remembered once the client has taken something of its stream."""
+        self._has_gaps = False
+        """The device was asked for operations that it may have withheld."""
         self._reading = self._reading_stale = False
         self._draining = False
 
@@ -183,7 +201,7 @@ class Session:
     def _handshake(self, message: say.Handshake, _now: on.Moment) -> list[do.Action]:
         greeting = read_greeting(message)
         self._greeting = greeting
-        self.node_id, self.view = greeting.node_id, greeting.view
+        self.node_id = greeting.node_id
         self._client_schema_version = message.schema_version
         self.uploads.explains_rejections = greeting.watermark is not None
         self.phase = Phase.AUTHENTICATING
@@ -208,8 +226,20 @@ class Session:
             return self._refuse_schema(now)
         greeting = self._greeted
         self.phase = Phase.AUTHENTICATED
+        self.scopes = effective_scopes(event.scopes, greeting.scope)
+        self.view = View(self.scopes, greeting.subsets, by_record=self.rules.accepted_scope != "full")
         known = {greeting.node_id: 0, **greeting.version_vector}
-        return [do.ReadLog(known, greeting.watermark, greeting.cursor)]
+        return [
+            do.ReadLog(
+                greeting.node_id,
+                known,
+                greeting.watermark,
+                greeting.cursor,
+                self.view,
+                as_asked=View(self.scopes).key == View(greeting.scope).key,
+                confined=event.scopes is not None,
+            )
+        ]
 
     @property
     def _greeted(self) -> Greeting:
@@ -235,6 +265,9 @@ class Session:
     def _log_read(self, event: on.LogRead, now: on.Moment) -> list[do.Action]:
         greeting = self._greeted
         self._frontier = event.frontier
+        self._has_gaps = event.has_gaps
+        if greeting.watermark is not None:
+            self._news = stream_news(self.node_id, self.view, event.start, event.floor, event.memory)
         response = say.HandshakeResponse(
             self._next_id(),
             self.rules.server_node_id,
@@ -242,27 +275,44 @@ class Session:
             schema_version=self.rules.schema_version,
             accepted=True,
             selected_wire_format="json",
-            accepted_scope=UNSET if greeting.scope is None else {name: {**w} for name, w in greeting.scope.items()},
+            accepted_scope=self._told_scope(greeting),
             server_time=now.wall_ms,
-            server_max_delivery_sequence=UNSET if greeting.watermark is None else _announced(greeting.watermark, event),
+            server_max_delivery_sequence=(
+                UNSET if greeting.watermark is None else announced(greeting.watermark, event.start, event.frontier)
+            ),
         )
         self._stream = self._open_stream(greeting, event)
         self.phase = Phase.SYNCING
         return [do.Send(response), do.Joined(), *self._read_on()]
 
+    def _told_scope(self, greeting: Greeting) -> dict[str, dict[str, Any]] | UnsetType:
+        if self.scopes is None or (self.rules.accepted_scope == "none" and greeting.scope is None):
+            return UNSET
+        if self.rules.accepted_scope == "full":
+            return accepted_scope(self.scopes)
+        return {collection: {} for collection in self.scopes}
+
     def _open_stream(self, greeting: Greeting, event: on.LogRead) -> WatermarkStream | VectorStream:
         batch_size = self.rules.batch_size
         if greeting.watermark is None:
             return VectorStream(self.number, self.node_id, event.frontier, event.delta, batch_size)
-        # Of another log: the maximum just announced makes the client start over.
-        start = greeting.watermark if event.floor <= greeting.watermark <= event.frontier else 0
-        return WatermarkStream(self.number, self.node_id, start, event.frontier, batch_size)
+        return WatermarkStream(self.number, self.node_id, event.start, event.frontier, batch_size)
 
     # Uploads (wire.md section 7)
 
     def _upload(self, message: say.OperationBatch, now: on.Moment) -> list[do.Action]:
-        accepted = self.uploads.receive(message, self.view, now)
-        return [do.Commit(accepted, message.size_bytes)]
+        accepted = self.uploads.receive(message, now)
+        return [do.Commit(accepted, message.size_bytes, self._settled_by(message))]
+
+    def _settled_by(self, message: say.OperationBatch) -> NodeNews | None:
+        """What the last batch says of a client that was asked for what it had withheld: more it does not want to send.
+
+        Gaps that are left are there for good, as long as the view is this one (scopes.md section 8).
+        """
+        if not message.is_final or not self._has_gaps:
+            return None
+        self._has_gaps = False
+        return NodeNews(self.node_id, settled=view_digest(self.view))
 
     def _committed(self, event: on.Committed, _now: on.Moment) -> list[do.Action]:
         if self.uploads.idle:
@@ -305,7 +355,11 @@ class Session:
             return []
         if self._stream.acknowledge(message, now.elapsed_ms):
             self._reading_stale = self._reading
-        return self._read_on()
+        actions: list[do.Action] = []
+        if self._news is not None and self._stream.was_taken:
+            actions.append(do.Remember(self._news))
+            self._news = None
+        return actions + self._read_on()
 
     def _resend_if_stalled(self, _event: on.Tick, now: on.Moment) -> list[do.Action]:
         if self._stream is None or not self._stream.rewind_if_stalled(now.elapsed_ms):
@@ -317,14 +371,6 @@ class Session:
 
     def _share(self, message: say.Message, _now: on.Moment) -> list[do.Action]:
         return [do.Share(message)]
-
-
-def _announced(watermark: int, log: on.LogRead) -> int:
-    """How far the log reaches, as a client is told: less than its watermark when it has to start over.
-
-    A watermark above the log was rolled back; one below the floor is of a log that this one has taken the place of.
-    """
-    return 0 if watermark < log.floor else log.frontier
 
 
 _HANDLERS: dict[Phase, dict[type[Any], Callable[[Session, Any, on.Moment], list[do.Action]]]] = {

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -15,7 +13,6 @@ from kora_daemon.model.clock import IngestVerdict, judge_arrival
 from kora_daemon.model.limits import OperationBudget
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.outcome import Rejection
-from kora_daemon.model.view import View
 from kora_daemon.protocol.events import Moment
 from kora_daemon.protocol.messages import (
     Acknowledgment,
@@ -74,7 +71,7 @@ class Uploads:
         """Whether the session has to wait for the writer."""
         return self._operations >= MAX_UNCOMMITTED_OPERATIONS or self._bytes >= MAX_UNCOMMITTED_BYTES
 
-    def receive(self, batch: OperationBatch, view: View, now: Moment) -> Sequence[Operation]:
+    def receive(self, batch: OperationBatch, now: Moment) -> Sequence[Operation]:
         """Check a batch; return the operations to commit.
 
         Raises ProtocolError when nothing of the batch may be applied or acknowledged: over the rate limit, too long,
@@ -90,7 +87,7 @@ class Uploads:
         rejections = list(malformed)
         may_be_large = batch.size_bytes > self._limits.max_operation_bytes
         for operation in batch.operations:
-            rejection = self._check(operation, view, now.wall_ms, may_be_large)
+            rejection = self._check(operation, now.wall_ms, may_be_large)
             if rejection is None:
                 accepted.append(operation)
             else:
@@ -113,9 +110,7 @@ class Uploads:
         ready_ms = self._budget.ready_at(elapsed_ms)
         self.read_again_ms = 0 if ready_ms <= elapsed_ms else min(ready_ms, elapsed_ms + MAX_READ_PAUSE_MS)
 
-    def _check(self, operation: Operation, view: View, now_ms: int, may_be_large: bool) -> Rejection | None:
-        if not view.unrestricted and not view.admits(operation.collection, _fields(operation)):
-            return _refuse(operation, "SCOPE_VIOLATION", "The operation is outside the scope of this session")
+    def _check(self, operation: Operation, now_ms: int, may_be_large: bool) -> Rejection | None:
         verdict = judge_arrival(operation.timestamp, now_ms)
         if verdict is IngestVerdict.TOO_FAR_AHEAD:
             text = f"Operation {operation.id!r} is stamped more than 60 s in the future: check the device's clock"
@@ -153,11 +148,3 @@ class Uploads:
 
 def _refuse(operation: Operation, code: str, message: str) -> Rejection:
     return Rejection(operation.id, operation.collection, operation.record_id, code, message)
-
-
-def _fields(operation: Operation) -> dict[str, Any]:
-    return {**_members(operation.previous_data), **_members(operation.data)}
-
-
-def _members(text: msgspec.Raw) -> dict[str, Any]:
-    return json.loads(bytes(text)) or {}

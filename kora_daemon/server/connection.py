@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 import trio
 
+from kora_daemon.apply.authority import VISITOR, Authority
 from kora_daemon.apply.pipeline import BatchOutcome
 from kora_daemon.auth.contract import AuthContext
 from kora_daemon.errors import AuthUnavailable, StoreError
@@ -31,6 +32,9 @@ from kora_daemon.server.transport import Transport
 from kora_daemon.server.writer import WriteRequest
 from kora_daemon.wire import json as codec
 from kora_daemon.wire.frame import Frame
+
+QUICK_ENTRIES = 50
+"""Are filtered without letting others have their turn first."""
 
 log = structlog.get_logger("kora.session")
 
@@ -56,6 +60,8 @@ class Connection:
         self._heard = trio.Event()
         self._pinged_at = 0.0
         self._closing: do.Close | None = None
+        self._has_strangers = False
+        """Operations in the name of other devices were logged."""
 
     async def run(self) -> None:
         """Serve the peer until it is gone or the session closes. Nothing that goes wrong in here leaves it."""
@@ -201,28 +207,58 @@ class Connection:
     def _commit(self, action: do.Commit) -> None:
         # With a validator all batches take the longer way: none may overtake another.
         if self._services.validation is None:
-            self._submit(action.operations, action.size_bytes)
+            self._submit(action, action.operations)
         else:
             self._later(action)
 
-    def _submit(self, operations: Sequence[Operation], size_bytes: int, refused: Sequence[Rejection] = ()) -> None:
-        """Hand a batch to the writer, of which some was `refused` before."""
+    def _submit(self, action: do.Commit, operations: Sequence[Operation], refused: Sequence[Rejection] = ()) -> None:
+        """Hand what is left of a batch to the writer, of which some was `refused` before."""
 
         def written(outcome: BatchOutcome | None) -> None:
+            if outcome is not None and outcome.strangers and not self._has_strangers:
+                self._has_strangers = True
+                log.warning(
+                    "session.foreign_node", **self._who, user=self.session.user_id, operations=outcome.strangers
+                )
             self._happened(on.StoreFailed() if outcome is None else on.Committed([*refused, *outcome.rejections]))
 
-        self._services.writer.submit(WriteRequest(operations, size_bytes, self.number, written))
+        self._services.writer.submit(
+            WriteRequest(operations, action.size_bytes, self.number, written, self._authority, action.news)
+        )
+
+    @property
+    def _authority(self) -> Authority:
+        """In whose name this session uploads."""
+        services, auth = self._services, self._auth
+        claimant = VISITOR if auth.is_visitor else auth.user_id
+        return Authority(
+            self.session.node_id,
+            self.session.scopes,
+            claimant,
+            auth.device_id,
+            services.node_binding,
+            services.node_handover,
+        )
+
+    def _remember(self, action: do.Remember) -> None:
+        # Whether it was kept shows at the next handshake: without it the device starts over.
+        self._services.writer.submit(WriteRequest((), 0, self.number, lambda outcome: None, news=action.news))
 
     def _read_page(self, action: do.ReadPage) -> None:
-        # Filtering takes time: a restricted view lets others have their turn before each page.
-        page = self._page_of_tail(action.read) if self.session.view.unrestricted else None
+        # Filtering takes time: with more than a little of it a restricted view lets others have their turn first.
+        page = self._page_of_tail(action.read) if self._is_quick(action.read) else None
         if page is not None:
             self._happened(on.PageRead(page))
         else:
             self._later(action)
 
+    def _is_quick(self, read: Read) -> bool:
+        return self.session.view.unrestricted or (isinstance(read, LogSpan) and read.upto - read.after <= QUICK_ENTRIES)
+
     def _page_of_tail(self, read: Read) -> Page | None:
-        if not isinstance(read, LogSpan):
+        # What is in memory says what records were a moment ago, which is right for what is new only.
+        is_new = self.session.phase is Phase.STREAMING
+        if not isinstance(read, LogSpan) or not (is_new or self.session.view.unrestricted):
             return None
         return self._services.hub.tail.page(self.session.view, read.after, read.upto)
 
@@ -288,7 +324,7 @@ class Connection:
         services = self._services
         if isinstance(job, do.Commit) and services.validation is not None:
             verdicts = await services.validation.judge(job.operations, self._auth)
-            self._submit(verdicts.accepted, job.size_bytes, verdicts.rejections)
+            self._submit(job, verdicts.accepted, verdicts.rejections)
             return None
         if isinstance(job, do.Authenticate):
             return await self._authenticate(job)
@@ -306,13 +342,10 @@ class Connection:
             context = await self._services.admission.admit(job.token, self.origin.query_token, self.origin.address)
         except AuthUnavailable:
             return on.AuthenticationUnavailable()
-        if context is not None and context.scopes is not None:
-            log.error("auth.scopes_not_supported", **self._who)
-            return on.AuthenticationUnavailable()
         if context is None:
             return on.AuthenticationRefused()
         self._auth = context
-        return on.Authenticated(context.user_id)
+        return on.Authenticated(context.user_id, context.scopes)
 
 
 _PERFORM: dict[type[do.Action], Callable[[Connection, Any], None]] = {
@@ -320,6 +353,7 @@ _PERFORM: dict[type[do.Action], Callable[[Connection, Any], None]] = {
     do.Deliver: Connection._deliver,
     do.Commit: Connection._commit,
     do.ReadPage: Connection._read_page,
+    do.Remember: Connection._remember,
     do.Share: Connection._share,
     do.Joined: Connection._joined,
     do.Authenticate: Connection._later,

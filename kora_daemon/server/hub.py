@@ -84,8 +84,13 @@ class Hub:
         """Those that joined, as of now."""
         return iter(list(self._streaming.values()))
 
-    def publish(self, entries: list[DeliveryEntry]) -> None:
-        """New entries of this server are durable. Wakes `run`, unless others have written in between: then `behind`."""
+    def publish(self, entries: list[DeliveryEntry], has_moved: bool = False) -> None:
+        """New entries of this server are durable. Wakes `run`, unless others have written in between: then `behind`.
+
+        `has_moved`: earlier ones are seen by others than before, so what is kept of them here is no good any more.
+        """
+        if has_moved:
+            self.tail = Tail(self.frontier)
         fresh = [entry for entry in entries if entry.sequence > self.frontier]
         if not fresh:
             return

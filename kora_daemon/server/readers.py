@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry, Page
+from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.record import RecordKey
 from kora_daemon.model.versions import causal_order
 from kora_daemon.model.view import View
 from kora_daemon.protocol.actions import ReadLog
-from kora_daemon.protocol.delivery import LogPositions, Read
+from kora_daemon.protocol.delivery import LogPositions, LogSpan, Read
 from kora_daemon.protocol.delta import resume_after
 from kora_daemon.protocol.events import LogRead
+from kora_daemon.protocol.resume import start_of, view_digest
+from kora_daemon.server.selectors import author_selectors, page_selectors
 from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES
 from kora_daemon.server.threads import ThreadPool
-from kora_daemon.server.visible import visible_entries
+from kora_daemon.server.visible import ScopedFields, entries_by_records
 from kora_daemon.store.contract import Store
 from kora_daemon.wire import json as codec
 
 T = TypeVar("T")
 
+REMEMBERED_NODES = 10_000
+
 
 class Readers:
     """A few threads that read. Every call may raise StoreError."""
 
-    def __init__(self, store: Store, encode: Callable[[LogEntry, int], DeliveryEntry], threads: int = 4) -> None:
+    def __init__(
+        self,
+        store: Store,
+        encode: Callable[[LogEntry, int], DeliveryEntry],
+        threads: int = 4,
+        scoped: ScopedFields | None = None,
+    ) -> None:
         self._store = store
         self._encode = encode
+        self._scoped: ScopedFields = scoped or {}
         self._threads = ThreadPool("kora-reader", threads)
         self._asking = ThreadPool("kora-probe", 1)
+        self._complete: OrderedDict[str, int] = OrderedDict()
+        """Node id -> sequence number up to which all of its operations are known to be there."""
 
     async def greet(self, asked: ReadLog) -> LogRead:
         """What the answer to a handshake needs."""
@@ -39,25 +54,66 @@ class Readers:
     def _greet(self, asked: ReadLog) -> LogRead:
         # The frontier first: what is committed in between is delivered live, not lost.
         frontier, floor = self._store.frontier(), self._store.floor()
-        vector = self._store.version_vector(self._nodes_of_interest(asked, frontier, floor))
+        memory = self._store.node_memory(asked.node_id)
+        start = start_of(asked, frontier, floor, memory)
+        vector = self._store.version_vector(self._nodes_of_interest(asked, start, frontier))
+        has_gaps = self._ask_for_gaps(asked, vector, memory)
         delta = self._delta(asked, frontier) if asked.watermark is None else ()
-        return LogRead(frontier, vector, delta, floor)
+        return LogRead(frontier, vector, delta, floor, start, memory, has_gaps)
 
-    def _nodes_of_interest(self, asked: ReadLog, frontier: int, floor: int) -> Iterable[str] | None:
+    def _nodes_of_interest(self, asked: ReadLog, start: int, frontier: int) -> Iterable[str] | None:
         """The nodes that the client named, its own, and the authors of what it is about to be sent; None = all.
 
         Without those authors a stock client takes what it downloads for its own to upload: it remembers the vector of
         this answer, and sends everything above it at its next start. They tell it no more than the stream does.
         """
-        if not asked.watermark or not floor <= asked.watermark <= frontier:
-            return None
-        return {*asked.known, *self._store.authors_after(asked.watermark)}
+        if asked.confined:
+            return {*asked.known, *self._visible_authors(asked.view, start, frontier)}
+        return {*asked.known, *self._store.authors_after(start)} if start else None
+
+    def _visible_authors(self, view: View, start: int, frontier: int) -> set[str]:
+        """The authors of what a view shows above `start`."""
+        chosen = author_selectors(view, self._scoped)
+        if chosen is not None:
+            found = self._store.authors_selected(chosen, start) if chosen else set()
+            if found is not None:
+                return found
+        authors: set[str] = set()
+        while start < frontier:
+            page = self._page(LogSpan(start, frontier), view)
+            authors |= page.authors
+            start = page.upto
+        return authors
+
+    def _ask_for_gaps(self, asked: ReadLog, vector: dict[str, int], memory: NodeMemory | None) -> bool:
+        """Put the number below which nothing of the client's own is missing into the vector, where that is less.
+
+        The client then offers again what it had withheld because it was outside of its view (scopes.md section 8).
+        """
+        own = asked.node_id
+        if own not in vector or (memory is not None and memory.settled == view_digest(asked.view)):
+            return False
+        complete = self._store.complete_upto(own, self._complete.pop(own, 0))
+        self._complete[own] = complete
+        if len(self._complete) > REMEMBERED_NODES:
+            self._complete.popitem(last=False)
+        if complete >= vector[own]:
+            return False
+        vector[own] = complete
+        return True
 
     def _delta(self, asked: ReadLog, frontier: int) -> Sequence[int]:
         keys = [key for key in self._store.causal_keys_above(asked.known) if key.sequence <= frontier]
         ordered = causal_order(keys)
         first = resume_after([key.id for key in ordered], asked.cursor) if asked.cursor is not None else 0
-        return array("q", [key.sequence for key in ordered[first:]])
+        sequences = [key.sequence for key in ordered[first:]]
+        return array("q", sequences if asked.view.unrestricted else self._visible(sequences, asked.view))
+
+    def _visible(self, sequences: Sequence[int], view: View) -> Iterator[int]:
+        """Those that a view shows: the number of batches must not tell how many others there are."""
+        for begin in range(0, len(sequences), MAX_PAGE_ENTRIES):
+            entries = self._store.entries_at(sequences[begin : begin + MAX_PAGE_ENTRIES])
+            yield from (entry.sequence for entry in self._shown(view, entries))
 
     async def page(self, read: Read, view: View) -> Page:
         """The part of the log named by `read`, as far as a page goes."""
@@ -65,13 +121,28 @@ class Readers:
 
     def _page(self, read: Read, view: View) -> Page:
         if isinstance(read, LogPositions):
-            entries = self._store.entries_at(read.sequences)
-            return Page.of(0, 0, visible_entries(view, self._encoded(entries)))
-        entries = self._store.entries_after(read.after, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES)
+            return Page.of(0, 0, self._shown(view, self._store.entries_at(read.sequences)))
+        entries = self._selected(read, view)
+        if entries is None:
+            entries = self._store.entries_after(read.after, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES)
         inside = [entry for entry in entries if entry.sequence <= read.upto]
         complete = len(inside) < len(entries) or not entries
         upto = read.upto if complete else inside[-1].sequence
-        return Page.of(read.after, upto, visible_entries(view, self._encoded(inside)))
+        return Page.of(read.after, upto, self._shown(view, inside))
+
+    def _selected(self, read: LogSpan, view: View) -> list[LogEntry] | None:
+        """The entries that may be visible, by the scope index; None where looking through the log is as good."""
+        if view.unrestricted or read.upto - read.after <= MAX_PAGE_ENTRIES:
+            return None
+        chosen = page_selectors(view, self._scoped)
+        if chosen is None:
+            return None
+        if not chosen:
+            return []
+        return self._store.entries_selected(chosen, read.after, read.upto, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES)
+
+    def _shown(self, view: View, entries: Sequence[LogEntry]) -> list[DeliveryEntry]:
+        return entries_by_records(view, self._encoded(entries), self._scoped, self._store.current_fields)
 
     async def entries_after(self, sequence: int) -> list[DeliveryEntry]:
         """The entries that follow `sequence`, as far as a page goes, unfiltered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.protocol.session import SessionRules
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.awareness import AwarenessBroadcaster
@@ -26,6 +27,8 @@ class Services(Struct, frozen=True):
     relay: Relay
     ping_interval_s: float
     validation: Validation | None = None
+    node_binding: NodeBinding = "off"
+    node_handover: bool = True
     patience_s: float = 0.0
     """How long a reader waits for a store that does not answer."""
 

@@ -11,6 +11,7 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.apply.pipeline import ApplyRules, Pipeline
 from kora_daemon.apply.predicates import checked_predicate
 from kora_daemon.apply.refill import refill
@@ -19,7 +20,7 @@ from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.errors import StoreError, StoreUnavailable
 from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.protocol.actions import GOING_AWAY
-from kora_daemon.protocol.session import SessionRules
+from kora_daemon.protocol.session import AcceptedScope, SessionRules
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.awareness import AwarenessBroadcaster, AwarenessRelay
@@ -60,6 +61,9 @@ class ServerOptions(Struct, frozen=True):
     validator_timeout: float = DEFAULT_TIMEOUT_S
     refusal_delay: float = 1.0
     allow_query_token: bool = False
+    accepted_scope: AcceptedScope = "full"
+    node_binding: NodeBinding = "off"
+    node_handover: bool = True
     shutdown_grace: float = 10.0
     reader_threads: int = 4
     outage_patience: float = 0.0
@@ -206,7 +210,9 @@ class SyncServer:
     def _build(self, frontier: int) -> Services:
         options = self._options
         hub = Hub(frontier)
-        readers = Readers(self._store, encode_entry, options.reader_threads)
+        schema = options.apply.schema
+        scoped = {} if schema is None else {name: one.scope for name, one in schema.collections.items()}
+        readers = Readers(self._store, encode_entry, options.reader_threads, scoped)
         pipeline = Pipeline(self._store.node_id, options.apply)
         return Services(
             self._rules(),
@@ -218,6 +224,8 @@ class SyncServer:
             Relay(hub),
             options.ping_interval,
             self._validation(readers),
+            options.node_binding,
+            options.node_handover,
             options.outage_patience,
         )
 
@@ -240,6 +248,7 @@ class SyncServer:
             options.batch_size,
             options.uploads,
             int(options.handshake_timeout * 1000),
+            options.accepted_scope,
         )
 
     async def handle_connection(self, transport: Transport, origin: Origin | None = None) -> None:

@@ -11,7 +11,7 @@ from itertools import islice
 
 from kora_daemon.model.delivery import DeliveryEntry, Page
 from kora_daemon.model.view import View
-from kora_daemon.server.visible import visible_entries
+from kora_daemon.server.visible import entries_by_stamps
 
 MAX_TAIL_BYTES = 16 << 20
 MAX_PAGE_BYTES = 256 << 10
@@ -56,7 +56,7 @@ class Tail:
         self._forget_pages()
 
     def page(self, view: View, after: int, upto: int) -> Page | None:
-        """The page of (after, upto], possibly ending early; None when the tail does not hold all of that part.
+        """The page of (after, upto], possibly ending early; None when the tail does not hold all that it takes.
 
         A handshake reads its frontier from the store, which may be ahead of what was published here.
         """
@@ -66,6 +66,8 @@ class Tail:
         page = self._pages.get(key)
         if page is None:
             page = self._cut(view, after, upto)
+            if page is None:
+                return None
             if self._cached_bytes >= MAX_CACHED_BYTES:
                 self._forget_pages()
             self._pages[key] = page
@@ -76,7 +78,7 @@ class Tail:
         self._pages.clear()
         self._cached_bytes = 0
 
-    def _cut(self, view: View, after: int, upto: int) -> Page:
+    def _cut(self, view: View, after: int, upto: int) -> Page | None:
         entries: list[DeliveryEntry] = []
         size = 0
         for entry in islice(self._entries, bisect_right(self._sequences, after, lo=self._dropped), None):
@@ -87,4 +89,5 @@ class Tail:
             if size >= MAX_PAGE_BYTES or len(entries) >= MAX_PAGE_ENTRIES:
                 upto = entry.sequence
                 break
-        return Page.of(after, upto, visible_entries(view, entries))
+        shown = entries_by_stamps(view, entries)
+        return None if shown is None else Page.of(after, upto, shown)

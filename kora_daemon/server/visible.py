@@ -1,32 +1,113 @@
-"""Which entries of the log a view shows: judged by what they carry and by their stamps, never by a look at records."""
+"""Which entries of the log a view shows (scopes.md sections 3 and 12).
+
+What an operation carries itself often decides. For the rest there is its stamp, and where that does not do (operations
+of collections without a table, fields that stamps do not follow) the record is looked up.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
 
 from kora_daemon.materialization.stamp import snapshot
 from kora_daemon.model.delivery import DeliveryEntry
-from kora_daemon.model.view import View, contradicts
+from kora_daemon.model.record import RecordKey
+from kora_daemon.model.view import Rule, View
+
+LookUp = Callable[[Iterable[RecordKey]], Mapping[RecordKey, Mapping[str, Any]]]
+"""What records are now."""
+ScopedFields = Mapping[str, Collection[str]]
+"""Collection -> the fields whose stamps say what the record is now, not what it was."""
 
 
-def visible_entries(view: View, entries: Sequence[DeliveryEntry]) -> list[DeliveryEntry]:
-    """The entries that a view shows, in order."""
+class _Body(Struct, rename="camel"):
+    record_id: str
+    data: Any = None
+    previous_data: Any = None
+
+
+class Judged(NamedTuple):
+    """What an entry is judged by, read once for all views."""
+
+    key: RecordKey
+    carried: Mapping[str, Any]
+    stamped: Mapping[str, Any] | None
+
+
+_read = msgspec.json.Decoder(_Body).decode
+
+
+def entries_by_stamps(view: View, entries: Sequence[DeliveryEntry]) -> list[DeliveryEntry] | None:
+    """The entries that a view shows, in order, for operations stored a moment ago: their stamps are what records are.
+
+    None when what the entries have does not suffice.
+    """
     if view.unrestricted:
         return list(entries)
-    return [entry for entry in entries if _shows(view, entry)]
+    shown: list[DeliveryEntry] = []
+    for entry in entries:
+        rule = view.rule(entry.collection)
+        if rule is None:
+            continue
+        if rule.alternatives:
+            judged = judged_by(entry)
+            if judged.stamped is None and (rule.by_record or not rule.fields <= judged.carried.keys()):
+                return None
+            if not rule.shows(judged.carried, judged.stamped):
+                continue
+        shown.append(entry)
+    return shown
 
 
-def _shows(view: View, entry: DeliveryEntry) -> bool:
-    alternatives = view.conditions(entry.collection)
-    if not alternatives:
-        return alternatives is not None
-    fields, unknown = _snapshot(entry)
-    return any(not contradicts(where, fields, unknown) for where in alternatives)
+def entries_by_records(
+    view: View, entries: Sequence[DeliveryEntry], scoped: ScopedFields, look_up: LookUp
+) -> list[DeliveryEntry]:
+    """The entries that a view shows, in order, whenever they were stored. Records are looked up all in one go."""
+    if view.unrestricted:
+        return list(entries)
+    doubtful = [entry for entry in entries if _is_doubtful(view.rule(entry.collection), entry, scoped)]
+    records = look_up({judged_by(entry).key for entry in doubtful}) if doubtful else {}
+    looked_up = {entry.sequence for entry in doubtful}
+    shown: list[DeliveryEntry] = []
+    for entry in entries:
+        rule = view.rule(entry.collection)
+        if rule is None:
+            continue
+        if rule.alternatives:
+            judged = judged_by(entry)
+            record = records.get(judged.key) if entry.sequence in looked_up else judged.stamped
+            if not rule.shows(judged.carried, record):
+                continue
+        shown.append(entry)
+    return shown
 
 
-def _snapshot(entry: DeliveryEntry) -> tuple[dict[str, Any], Collection[str] | None]:
-    operation = json.loads(entry.body)
-    stamp = None if entry.stamp is None else json.loads(entry.stamp)
-    return snapshot(stamp, {**(operation["previousData"] or {}), **(operation["data"] or {})})
+def _is_doubtful(rule: Rule | None, entry: DeliveryEntry, scoped: ScopedFields) -> bool:
+    if rule is None or not rule.alternatives:
+        return False
+    judged = judged_by(entry)
+    missing = (rule.fields - judged.carried.keys()) | rule.by_record
+    return bool(missing) and (judged.stamped is None or not missing <= set(scoped.get(entry.collection, ())))
+
+
+def judged_by(entry: DeliveryEntry) -> Judged:
+    """What an entry is judged by."""
+    found: Judged | None = entry.judged
+    if found is None:
+        body = _body(entry.body)
+        key = RecordKey(entry.collection, body.record_id)
+        found = entry.judged = Judged(key, *snapshot(body.record_id, body.data, body.previous_data, entry.stamp))
+    return found
+
+
+def _body(text: bytes) -> _Body:
+    try:
+        return _read(text)
+    except msgspec.DecodeError:
+        # Halves of surrogate pairs, which the fast decoder refuses.
+        members = json.loads(text)
+        return _Body(members["recordId"], members["data"], members["previousData"])

@@ -15,10 +15,12 @@ import structlog
 import trio
 from msgspec import Struct
 
+from kora_daemon.apply.authority import Authority
 from kora_daemon.apply.pipeline import BatchOutcome, Pipeline, refuse
 from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted
 from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry
+from kora_daemon.model.node import NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.server.clock import wall_ms
 from kora_daemon.server.outage import Outage
@@ -39,12 +41,15 @@ class WriteRequest(Struct, gc=False):
     """A batch on its way to the log. `origin` is the number of its session.
 
     `answer` is called in the event loop; with None when the store could not take it, and nothing of it is there.
+    `authority` is in whose name it comes, None for who may write anything; `news` is to be remembered with it.
     """
 
     operations: Sequence[Operation]
     size_bytes: int
     origin: int
     answer: Callable[[BatchOutcome | None], None]
+    authority: Authority | None = None
+    news: NodeNews | None = None
 
 
 class TrustedRequest(Struct):
@@ -75,14 +80,18 @@ _Group = list[WriteRequest] | TrustedRequest
 
 
 class Writer:
-    """Groups, commits, answers. `publish` gets the new entries of each commit before anybody is answered."""
+    """Groups, commits, answers.
+
+    `publish` gets the new entries of each commit before anybody is answered, and whether earlier ones are now seen by
+    others than before.
+    """
 
     def __init__(
         self,
         store: Store,
         pipeline: Pipeline,
         encode: Callable[[LogEntry, int], DeliveryEntry],
-        publish: Callable[[list[DeliveryEntry]], None],
+        publish: Callable[[list[DeliveryEntry], bool], None],
         patience_s: float = 0.0,
     ) -> None:
         self._store = store
@@ -180,7 +189,7 @@ class Writer:
         return group
 
     async def _write(self, group: _Group) -> None:
-        if isinstance(group, list) and not any(request.operations for request in group):
+        if isinstance(group, list) and not any(request.operations or request.news for request in group):
             for empty in group:
                 empty.answer(BatchOutcome([], []))
             return
@@ -198,7 +207,7 @@ class Writer:
         self._recovered()
         for one in written:
             if one is not None:
-                self._publish(one.entries)
+                self._publish(one.entries, one.outcome.has_moved)
                 self.committed_operations += len(one.entries)
         for request, one in zip(requests, written, strict=True):
             answer: Callable[[Any], None] = request.answer
@@ -233,7 +242,7 @@ class Writer:
         """Find out which operation it is that the store can't hold: it must cost nobody anything, nor come for ever."""
         written = _Written(BatchOutcome([], []), [])
         for operation in request.operations:
-            alone = WriteRequest([operation], 0, request.origin, request.answer)
+            alone = WriteRequest([operation], 0, request.origin, request.answer, request.authority)
             try:
                 (one,) = self._commit_together([alone])
             except (StoreUnavailable, StoreCorrupt):
@@ -244,12 +253,19 @@ class Writer:
             else:
                 written.outcome.applied += one.outcome.applied
                 written.outcome.rejections += one.outcome.rejections
+                written.outcome.has_moved |= one.outcome.has_moved
                 written.entries += one.entries
         return written
 
     def _commit_together(self, group: list[WriteRequest]) -> list[_Written]:
         with self._store.transaction() as tx:
-            outcomes = self._pipeline.apply_batches(tx, [request.operations for request in group], wall_ms())
+            now_ms = wall_ms()
+            outcomes = self._pipeline.apply_batches(
+                tx, [request.operations for request in group], now_ms, [request.authority for request in group]
+            )
+            for request in group:
+                if request.news is not None:
+                    tx.remember(request.news, now_ms)
             # Inside the transaction: what can't be sent must not be stored either.
             return [
                 _Written(outcome, self._encoded(outcome.applied, request.origin))

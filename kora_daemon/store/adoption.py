@@ -41,7 +41,7 @@ def adopt(execute: Execute, database: str, node_id: str | None = None) -> str:
 
 
 def _complete(execute: Execute, table: tables.Table, database: str) -> None:
-    execute(table.creation)
+    execute(table.creation + (" WITHOUT ROWID" if table.is_index else ""))
     present = [name for (name,) in execute("SELECT name FROM pragma_table_info(?)", (table.name,))]
     for column in table.missing_columns(present):
         if not column.can_be_added:

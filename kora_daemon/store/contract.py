@@ -9,9 +9,11 @@ from typing import Any, Protocol
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.fold import RecordState
+from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.materialization.shape import Refill, RefillSource, Shape
 from kora_daemon.materialization.upgrade import Upgrade
 from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Schema
@@ -48,8 +50,17 @@ class WriteTransaction(Protocol):
 
         The sequences are born here: positive, ascending, above every sequence that a reader may have seen (wire.md
         section 5). Raises each author's entry of the version vector to its largest sequence number. `received_at_ms`
-        is the server's clock, ms since the epoch; there is a stamp for each operation, or none at all.
+        is the server's clock, ms since the epoch; there is a stamp for each operation, or none at all. With their
+        stamps they enter the scope index.
         """
+        ...
+
+    def claims(self, node_ids: Iterable[str]) -> dict[str, str]:
+        """Node id -> who has claimed it, of those of these that are claimed, see `NodeMemory`."""
+        ...
+
+    def remember(self, news: NodeNews, now_ms: int) -> None:
+        """Keep this about a device; `now_ms` is the server's clock, ms since the epoch."""
         ...
 
     # Records. Whoever appends operations of collections that have a table also saves what they make of their records.
@@ -95,7 +106,10 @@ class WriteTransaction(Protocol):
         ...
 
     def restamp(self, key: RecordKey, stamp: str, *, only_missing: bool) -> None:
-        """Give a stamp to the stored operations of a record: to all of them, or to those without."""
+        """Give a stamp to the stored operations of a record: to all of them, or to those without.
+
+        They stand in the scope index by their new stamps then.
+        """
         ...
 
     def set_refill(self, collection: str, refill: Refill | None) -> None:
@@ -182,6 +196,27 @@ class Store(Protocol):
 
         Ends early behind the entry with which `data` and `previous_data` of all together pass `max_bytes`.
         """
+        ...
+
+    def entries_selected(
+        self, selectors: Sequence[Selector], after: int, upto: int, limit: int, max_bytes: int
+    ) -> list[LogEntry] | None:
+        """At most `limit` entries in (after, upto] that any of the selectors selects, ascending; perhaps some more.
+
+        Ends early as `entries_after` does. None when the index does not know all of the log now.
+        """
+        ...
+
+    def authors_selected(self, selectors: Sequence[Selector], after: int) -> set[str] | None:
+        """Node ids of the entries above `after` that any of the selectors selects; None as above."""
+        ...
+
+    def node_memory(self, node_id: str) -> NodeMemory | None:
+        """What is remembered of a device."""
+        ...
+
+    def complete_upto(self, node_id: str, known: int = 0) -> int:
+        """The sequence number of a node up to which none is missing; those up to `known` are known to be there."""
         ...
 
     def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:

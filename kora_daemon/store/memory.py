@@ -14,10 +14,12 @@ from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
 from kora_daemon.materialization.fold import clock_order
 from kora_daemon.materialization.replay import replayed_records
+from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import Upgrade, plan_states
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.identity import uuid7
+from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Schema
@@ -125,6 +127,28 @@ class MemoryStore:
         with self._reading() as log:
             entries = log.after(sequence, limit)
         return take_bytes(entries, max_bytes)
+
+    def entries_selected(
+        self, selectors: Sequence[Selector], after: int, upto: int, limit: int, max_bytes: int
+    ) -> list[LogEntry] | None:
+        """None: there is no index here."""
+        del selectors, after, upto, limit, max_bytes
+        return None
+
+    def authors_selected(self, selectors: Sequence[Selector], after: int) -> set[str] | None:
+        """None: there is no index here."""
+        del selectors, after
+        return None
+
+    def node_memory(self, node_id: str) -> NodeMemory | None:
+        """What is remembered of a device."""
+        with self._reading() as log:
+            return log.nodes.get(node_id)
+
+    def complete_upto(self, node_id: str, known: int = 0) -> int:
+        """The sequence number of a node up to which none is missing; see the contract."""
+        with self._reading() as log:
+            return log.complete_upto(node_id, known)
 
     def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:
         """The entries with these delivery sequences, in the order given; unknown ones are left out."""

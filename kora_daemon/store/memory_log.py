@@ -6,9 +6,10 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import UnsetType
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import RecordKey
 
@@ -26,6 +27,7 @@ class MemoryLog:
         """Node id -> (sequence number, place in the log) of its operations, ascending."""
         self._histories: dict[RecordKey, list[int]] = {}
         """Record -> places of its operations in the log, ascending."""
+        self.nodes: dict[str, NodeMemory] = {}
 
     @property
     def frontier(self) -> int:
@@ -83,6 +85,21 @@ class MemoryLog:
             for (name, record_id), places in self._histories.items()
             if name == collection and (after is None or record_id > after)
         )
+
+    def remember(self, news: NodeNews) -> None:
+        """Keep this about a device."""
+        known = self.nodes.get(news.node_id, NodeMemory())
+        fresh = {name: value for name, value in asdict(news).items() if name != "node_id" and value is not None}
+        self.nodes[news.node_id] = replace(known, **fresh)
+
+    def complete_upto(self, node_id: str, known: int) -> int:
+        """The sequence number of a node up to which none is missing."""
+        for number, _ in self._authors.get(node_id, []):
+            if number == known + 1:
+                known = number
+            elif number > known:
+                break
+        return known
 
     def restamp(self, key: RecordKey, stamp: str, *, only_missing: bool) -> None:
         """Give a stamp to the operations of a record: to all of them, or to those without."""

@@ -13,6 +13,7 @@ from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.fold import RecordState, clock_order, fold
 from kora_daemon.materialization.shape import Refill, RefillSource, Shape
 from kora_daemon.model.delivery import LogEntry
+from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import RecordKey
 from kora_daemon.store.memory_log import MemoryLog, detached
@@ -33,6 +34,7 @@ class MemoryTransaction:
         self.late: list[Callable[[], None]] = []
         """What can't be staged and is done at the very end."""
         self._staged_ids: set[str] = set()
+        self._news: list[NodeNews] = []
         self._copied = False
         self._next = max(log.frontier, log.floor) + 1
 
@@ -63,6 +65,18 @@ class MemoryTransaction:
             appended.append(self._next)
             self._next += 1
         return appended
+
+    def claims(self, node_ids: Iterable[str]) -> dict[str, str]:
+        """Node id -> who has claimed it, of those of these that are claimed."""
+        fresh = {news.node_id: news.claimed_by for news in self._news if news.claimed_by is not None}
+        claims = {one: fresh.get(one, self.log.nodes.get(one, NodeMemory()).claimed_by) for one in node_ids}
+        return {one: claim for one, claim in claims.items() if claim is not None}
+
+    def remember(self, news: NodeNews, now_ms: int) -> None:
+        """Keep this about a device."""
+        del now_ms
+        self._news.append(news)
+        self.late.append(lambda: self.log.remember(news))
 
     # Records
 
@@ -171,7 +185,9 @@ class MemoryTransaction:
         records = self._own_records()
         for name in records.shapes:
             records.forget(name)
+        nodes = self.log.nodes
         self.log = MemoryLog(vector, floor=max(self.log.floor + 1, self._next))
+        self.log.nodes = dict(nodes)
         self.staged, self.staged_states, self._staged_ids = [], {}, set()
         self._next, self.materialized = 1, 0
 

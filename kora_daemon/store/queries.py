@@ -28,6 +28,30 @@ AUTHORS_AFTER = "SELECT DISTINCT +node_id FROM operations WHERE delivery_seq > ?
 """The plus keeps SQLite from walking through the log by node id to spare itself the sorting."""
 ENTRIES_AFTER = _select(_ENTRY, "operations WHERE delivery_seq > ? ORDER BY delivery_seq LIMIT ?")
 ENTRIES_AT = _select(_ENTRY, "operations WHERE delivery_seq IN (SELECT value FROM json_each(?))")
+CLAIMS = """
+    SELECT node_id, claimed_by FROM kora_nodes
+    WHERE claimed_by IS NOT NULL AND node_id IN (SELECT value FROM json_each(?))
+"""
+NODE_MEMORY = "SELECT claimed_by, scope, floor, settled FROM kora_nodes WHERE node_id = ?"
+COMPLETE_UPTO = """
+    SELECT coalesce(max(number), ?2) FROM (
+        SELECT number, row_number() OVER (ORDER BY number) AS place
+        FROM (SELECT DISTINCT sequence_number AS number FROM operations WHERE node_id = ?1 AND sequence_number > ?2)
+    ) WHERE number - place = ?2
+"""
+"""Numbers ascend by one as long as none is missing."""
+ADD_KEY = "INSERT OR IGNORE INTO kora_scopes (key, delivery_seq) VALUES (?, ?)"
+REMOVE_KEY = "DELETE FROM kora_scopes WHERE key = ? AND delivery_seq = ?"
+RESTAMP = "UPDATE operations SET record_stamp = ? WHERE delivery_seq = ?"
+INDEX_KNOWS_ALL = """
+    SELECT coalesce((SELECT CAST(value AS INTEGER) FROM kora_meta WHERE key = 'materialized'), 0)
+            >= (SELECT coalesce(max(delivery_seq), 0) FROM operations)
+        AND NOT EXISTS (SELECT 1 FROM kora_collections WHERE refill IS NOT NULL)
+"""
+ENTRIES_SELECTED = _select(_ENTRY, "operations WHERE delivery_seq IN ({sequences}) ORDER BY delivery_seq")
+AUTHORS_AT = """
+    SELECT DISTINCT node_id FROM operations WHERE delivery_seq IN ({sequences})
+"""
 ENTRIES_OF = _select(
     _ENTRY, "operations WHERE node_id = ? AND sequence_number BETWEEN ? AND ? ORDER BY sequence_number, delivery_seq"
 )

@@ -23,7 +23,6 @@ SAVE_SHAPE = """
     ON CONFLICT (name) DO UPDATE SET shape = excluded.shape, refill = excluded.refill
 """
 SAVE_REFILL = "UPDATE kora_collections SET refill = ? WHERE name = ?"
-RESTAMP = "UPDATE operations SET record_stamp = ? WHERE collection = ? AND record_id = ?"
 SET_META = "INSERT INTO kora_meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.operation import NULL, Operation, Timestamp
 
 FORMAT_VERSION = 1
@@ -46,6 +47,8 @@ class Table(NamedTuple):
     columns: Sequence[Column]
     indexes: Mapping[str, Sequence[str]] = {}
     primary_key: Sequence[str] = ()
+    is_index: bool = False
+    """Whether the primary key is all there is, for databases that can save the table behind it."""
 
     @property
     def creation(self) -> str:
@@ -111,6 +114,8 @@ OPERATIONS = Table(
         "idx_received": ("received_at",),
         "idx_delivery_seq": ("delivery_seq",),
         "idx_collection_record": ("collection", "record_id"),
+        # Ours: a whole collection in delivery order.
+        "kora_collection_order": ("collection", "delivery_seq"),
     },
 )
 SYNC_STATE = Table(
@@ -144,7 +149,27 @@ COLLECTIONS = Table(
 )
 """The collections that have a table: `materialization.shape.Shape` and, unless all rows are made, `Refill`, as JSON."""
 
-TABLES = (OPERATIONS, SYNC_STATE, META, RECORDS, COLLECTIONS)
+SCOPES = Table(
+    "kora_scopes",
+    (Column("key", "INTEGER", "NOT NULL"), Column("delivery_seq", "INTEGER", "NOT NULL")),
+    primary_key=("key", "delivery_seq"),
+    is_index=True,
+)
+"""The scope index: the keys of `materialization.scope_keys`, and the operations that stand under them."""
+NODES = Table(
+    "kora_nodes",
+    (
+        Column("node_id", "TEXT", "PRIMARY KEY"),
+        Column("claimed_by", "TEXT"),
+        Column("scope", "TEXT"),
+        Column("floor", "INTEGER"),
+        Column("settled", "TEXT"),
+        Column("changed_at", "INTEGER", "NOT NULL"),
+    ),
+)
+"""What is remembered of devices, see `model.node.NodeMemory`; `changed_at` is ms since the epoch."""
+
+TABLES = (OPERATIONS, SYNC_STATE, META, RECORDS, COLLECTIONS, SCOPES, NODES)
 
 INSERT_OPERATION = OPERATIONS.insertion
 """Takes what `operation_row` makes."""
@@ -153,6 +178,15 @@ RAISE_VECTOR = """
     ON CONFLICT (node_id) DO UPDATE SET
         max_sequence_number = max(sync_state.max_sequence_number, excluded.max_sequence_number),
         last_seen_at = excluded.last_seen_at
+"""
+REMEMBER = """
+    INSERT INTO kora_nodes (node_id, claimed_by, scope, floor, settled, changed_at) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (node_id) DO UPDATE SET
+        claimed_by = coalesce(excluded.claimed_by, kora_nodes.claimed_by),
+        scope = coalesce(excluded.scope, kora_nodes.scope),
+        floor = coalesce(excluded.floor, kora_nodes.floor),
+        settled = coalesce(excluded.settled, kora_nodes.settled),
+        changed_at = excluded.changed_at
 """
 NUMBER_OLD_ROWS = """
     UPDATE operations SET delivery_seq = numbered.delivery_seq
@@ -216,6 +250,17 @@ def operation_row(operation: Operation, received_at_ms: int, sequence: int, stam
         None if isinstance(operation.mutation_name, UnsetType) else operation.mutation_name,
         stamp,
     )
+
+
+def memory_row(news: NodeNews, now_ms: int) -> Row:
+    """The row for `REMEMBER`."""
+    return (news.node_id, news.claimed_by, news.scope, news.floor, news.settled, now_ms)
+
+
+def memory_of(row: Row) -> NodeMemory:
+    """What is remembered in the columns `claimed_by, scope, floor, settled`."""
+    claimed_by, scope, floor, settled = row
+    return NodeMemory(claimed_by, scope, floor or 0, settled)
 
 
 def vector_rows(operations: Iterable[Operation], received_at_ms: int) -> list[Row]:

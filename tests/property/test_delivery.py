@@ -88,7 +88,9 @@ class OneClient(RuleBasedStateMachine):
         self.reading = None
         self.take(handshake)
         self.take(on.Authenticated(""))
-        self.take(on.LogRead(self.frontier, {}, self.delta(handshake)))
+        watermark = handshake.last_delivery_sequence or 0
+        start = watermark if watermark <= self.frontier else 0
+        self.take(on.LogRead(self.frontier, {}, self.delta(handshake), start=start))
 
     def delta(self, _handshake: say.Handshake) -> list[int]:
         return []

@@ -36,6 +36,7 @@ KINDS: dict[str, Kind] = {
 }
 SCOPE = ["owner", "draft", "tag"]
 SCHEMA = schema_of(2, scope=SCOPE, todos=KINDS, notes={"title": "string"})
+KINDS_OF = {name: one.kinds for name, one in SCHEMA.collections.items()}
 OLDER = schema_of(1, todos={"title": "string", "n": "number", "list": "array", "gone": "json"})
 IDS = ["a", "b", "é", "\uff5e", "😀"]
 KEYS = [RecordKey(name, one) for name in ("todos", "notes") for one in IDS]
@@ -197,21 +198,46 @@ def test_a_stamp_says_what_the_record_was_when_its_operation_was_stored(
         for store in (first, second):
             bring_to(store, SCHEMA)
         for count, one in enumerate(log, start=1):
+            before = scoped_fields(log[: count - 1], one)
             write(first, [[[one]]])
             expected[one.id] = stamp_by_the_book(first, one, log[:count])
+            if before is not None and repr(before) != repr(scoped_fields(log[:count], one)):
+                whole = stamp_by_the_book(first, one, log[:count], whole=True)
+                expected |= {other.id: whole for other in log[:count] if key_of(other) == key_of(one)}
         assert known(stamps(first)) == known(expected)
         write(second, data.draw(batches(log)))
         assert known(stamps(second)) == known(expected)
 
 
-def stamp_by_the_book(store: Store, operation: Operation, log: Sequence[Operation]) -> dict[str, Any] | None:
-    """The stamp of the latest operation of a log, from what a reader is shown of its record."""
+def scoped_fields(log: Sequence[Operation], operation: Operation) -> list[Any] | None:
+    """What scopes are decided by, of the record of an operation; None without a record."""
+    mine = [one for one in log if key_of(one) == key_of(operation)]
+    if not mine or operation.collection not in SCHEMA.collections:
+        return None
+    fields = fold(mine).fields
+    return [fields.get(name) for name in SCOPE]
+
+
+def stamp_by_the_book(
+    store: Store, operation: Operation, log: Sequence[Operation], *, whole: bool = False
+) -> dict[str, Any] | None:
+    """The stamp of the latest operation of a log, from what a reader is shown of its record.
+
+    `whole`: with everything, as for all operations of a record that has moved from one scope to another.
+    """
     if operation.collection not in SCHEMA.collections:
         return None
-    carried = json.loads(bytes(operation.data)) or {}
+    given = {} if whole else json.loads(bytes(operation.data)) or {}
+    fields = fold([one for one in log if key_of(one) == key_of(operation)]).fields
+    carried = {name for name, value in given.items() if _same(value, fields.get(name))}
+    contradicted = {
+        name: None
+        for name, value in given.items()
+        if name in KINDS_OF[operation.collection] and value is not None and fields.get(name) is None
+    }
     raw = fold([one for one in log if key_of(one) == key_of(operation)]).fields
     record = record_in(store, key_of(operation))
-    stamp: dict[str, Any] = {}
+    stamp: dict[str, Any] = dict(contradicted)
     unknown = []
     for name, field in SCHEMA.collections[operation.collection].fields.items():
         value = record[name]
@@ -228,6 +254,10 @@ def stamp_by_the_book(store: Store, operation: Operation, log: Sequence[Operatio
         elif value is not None:
             stamp[name] = value
     return stamp | ({"": unknown} if unknown else {})
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and one == other
 
 
 def record_in(store: Store, one: RecordKey) -> Record:

@@ -11,6 +11,7 @@ from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.delivery import LogSpan
+from kora_daemon.protocol.resume import start_of
 from kora_daemon.protocol.session import Session, SessionRules
 from tests.support.operations import NOON_MS
 
@@ -48,8 +49,9 @@ class Rehearsal:
         """Go through a handshake that is accepted, up to the first read of the log; what was wanted for its answer."""
         delta = handshake.pop("delta", ())
         self.take(handshake_of(**handshake))
-        self.take(on.Authenticated("user"))
-        return self.take(on.LogRead(frontier, vector or {}, delta))
+        [asked] = of_kind(do.ReadLog, self.take(on.Authenticated("user")))
+        start = start_of(asked, frontier, 0, None)
+        return self.take(on.LogRead(frontier, vector or {}, delta, start=start))
 
     def greet_as_old_client(self, frontier: int = 0, delta: Sequence[int] = (), **handshake: Any) -> list[do.Action]:
         """The same for a client without a watermark."""

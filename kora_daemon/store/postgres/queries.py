@@ -126,6 +126,28 @@ ENTRIES_WITHIN = f"""
     ) AS page WHERE before <= $3 ORDER BY delivery_seq
 """
 """As many as `page.take_bytes` takes: large ones that are not taken need not travel."""
+CLAIMS = f"SELECT node_id, claimed_by FROM kora_nodes WHERE claimed_by IS NOT NULL AND node_id IN {_listed('$1')}"
+NODE_MEMORY = "SELECT claimed_by, scope, floor, settled FROM kora_nodes WHERE node_id = $1"
+COMPLETE_UPTO = """
+    SELECT coalesce(max(number), $2) FROM (
+        SELECT number, row_number() OVER (ORDER BY number) AS place FROM (
+            SELECT DISTINCT sequence_number AS number FROM operations WHERE node_id = $1 AND sequence_number > $2
+        ) AS numbers
+    ) AS placed WHERE number - place = $2
+"""
+"""Numbers ascend by one as long as none is missing."""
+ADD_KEYS = f"""
+    INSERT INTO kora_scopes (key, delivery_seq) SELECT c0, c1 FROM {recordset(("BIGINT", "BIGINT"))}
+    ON CONFLICT (key, delivery_seq) DO NOTHING
+"""
+REMOVE_KEYS = f"""
+    DELETE FROM kora_scopes USING {recordset(("BIGINT", "BIGINT"))} WHERE key = c0 AND delivery_seq = c1
+"""
+INDEX_KNOWS_ALL = """
+    SELECT coalesce(materialized, 0) >= value AND NOT EXISTS (SELECT 1 FROM kora_collections WHERE refill IS NOT NULL)
+    FROM delivery_counter WHERE id = 1
+"""
+AUTHORS_AT = "SELECT DISTINCT node_id FROM operations WHERE delivery_seq IN ({sequences})"
 ENTRIES_AT = _select(ENTRY_COLUMNS, "operations WHERE delivery_seq = ANY($1::bigint[])")
 ENTRIES_OF = _select(
     ENTRY_COLUMNS,
@@ -167,6 +189,10 @@ UPDATE_STATES = f"""
 CLOCK_ORDER = 'ORDER BY wall_time, logical, timestamp_node_id COLLATE "C", delivery_seq'
 HISTORY = _select(ENTRY_COLUMNS, f"operations WHERE collection = $1 AND record_id = $2 {CLOCK_ORDER} LIMIT $3")
 REST_OF_HISTORY = _select(ENTRY_COLUMNS, f"operations WHERE collection = $1 AND record_id = $2 {CLOCK_ORDER} OFFSET $3")
+ENTRIES_OF_RECORDS = f"""
+    SELECT {", ".join(ENTRY_COLUMNS)} FROM {recordset(("TEXT", "TEXT"))}
+    JOIN operations ON collection = c0 AND record_id = c1
+"""
 HISTORIES = f"""
     SELECT found.* FROM {recordset(("TEXT", "TEXT"))} CROSS JOIN LATERAL (
         {_select(ENTRY_COLUMNS, f"operations WHERE collection = c0 AND record_id = c1 {CLOCK_ORDER} LIMIT $2")}

@@ -11,12 +11,15 @@ from kora_daemon.materialization.columns import ColumnValue, Dialect, record_of
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
 from kora_daemon.materialization.fold import RecordState, parse_state
 from kora_daemon.materialization.replay import replayed_records
+from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import Upgrade
 from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Kind, Schema
+from kora_daemon.store import tables
 from kora_daemon.store.lookups import current_fields
 from kora_daemon.store.page import take_bytes
 from kora_daemon.store.postgres import queries
@@ -36,6 +39,7 @@ from kora_daemon.store.postgres.sessions import Durability, PatientConnection, S
 from kora_daemon.store.postgres.snapshot import PostgresSnapshot
 from kora_daemon.store.postgres.transaction import SQL, PostgresTransaction, records_above
 from kora_daemon.store.postgres.writing import Row
+from kora_daemon.store.selection import ENDLESS, selection
 from kora_daemon.store.shapes import ShapeCache
 
 
@@ -155,6 +159,37 @@ class PostgresStore:
             else:
                 rows = self._connections.fetch(queries.ENTRIES_WITHIN, [sequence, max(limit, 0), max_bytes])
             return take_bytes(map(read_entry, rows), max_bytes)
+
+    def entries_selected(
+        self, selectors: Sequence[Selector], after: int, upto: int, limit: int, max_bytes: int
+    ) -> list[LogEntry] | None:
+        """The entries in (after, upto] that any of the selectors selects, ascending; see the contract."""
+        if not self._index_knows_all():
+            return None
+        wanted, bindings = selection(_stored(selectors), after, upto, limit)
+        rows = self._connections.fetch(queries.numbered(wanted), bindings)
+        return take_bytes(self.entries_at([sequence for (sequence,) in rows]), max_bytes)
+
+    def authors_selected(self, selectors: Sequence[Selector], after: int) -> set[str] | None:
+        """Node ids of the entries above `after` that any of the selectors selects; see the contract."""
+        if not self._index_knows_all():
+            return None
+        wanted, bindings = selection(_stored(selectors), after, ENDLESS, None)
+        rows = self._connections.fetch(queries.numbered(queries.AUTHORS_AT.format(sequences=wanted)), bindings)
+        return {read_name(node_id) for (node_id,) in rows}
+
+    def _index_knows_all(self) -> bool:
+        """What it has known once it goes on knowing: this may be asked before the index is."""
+        return any(knows for (knows,) in self._connections.fetch(queries.INDEX_KNOWS_ALL))
+
+    def node_memory(self, node_id: str) -> NodeMemory | None:
+        """What is remembered of a device."""
+        rows = self._connections.fetch(queries.NODE_MEMORY, [stored_name(node_id)])
+        return next(map(tables.memory_of, rows), None)
+
+    def complete_upto(self, node_id: str, known: int = 0) -> int:
+        """The sequence number of a node up to which none is missing; see the contract."""
+        return int(self._connections.fetch(queries.COMPLETE_UPTO, [stored_name(node_id), known])[0][0])
 
     def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:
         """The entries with these delivery sequences, in the order given; unknown ones are left out."""
@@ -301,6 +336,10 @@ class PostgresStore:
         with self._connections.undamaged():
             rows = self._connections.fetch(queries.REPLAY, [stored_name(collection)])
             return replayed_records(read_entry(row).operation for row in rows)
+
+
+def _stored(selectors: Iterable[Selector]) -> list[Selector]:
+    return [one._replace(collection=stored_name(one.collection)) for one in selectors]
 
 
 def _record(kinds: Mapping[str, Kind], row: Row) -> Record:

@@ -10,14 +10,17 @@ from kora_daemon.materialization.columns import ColumnValue, Dialect
 from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.ddl import quoted
 from kora_daemon.materialization.fold import RecordState, fold_sorted, parse_state, state_text
+from kora_daemon.materialization.scope_keys import scope_keys
 from kora_daemon.materialization.shape import Refill, RefillSource, Shape, encode_shape
+from kora_daemon.model.delivery import LogEntry
+from kora_daemon.model.node import NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import RecordKey
 from kora_daemon.store import tables
 from kora_daemon.store.postgres import queries
 from kora_daemon.store.postgres.connections import Connections
 from kora_daemon.store.postgres.histories import Histories
-from kora_daemon.store.postgres.names import NAME_COLUMNS, names_json, read_name, rows_json, stored_name
+from kora_daemon.store.postgres.names import NAME_COLUMNS, names_json, read_entry, read_name, rows_json, stored_name
 from kora_daemon.store.postgres.record_sql import PostgresSql, is_comparable
 from kora_daemon.store.postgres.writing import Write
 from kora_daemon.store.row_writes import RowWrites
@@ -93,11 +96,37 @@ class PostgresTransaction:
         ]
         vector = tables.vector_rows(operations, received_at_ms)
         self._write.send(queries.APPEND, rows_json(rows, _NAME_PLACES), rows_json(vector, (0,)))
+        if stamps is not None:
+            self._change_keys(queries.ADD_KEYS, self._keys(map(LogEntry, sequences, operations, stamps)))
         self._materialized = min(self._materialized, self._next - 1)
         self._next = sequences[-1] + 1
         self._counter = max(self._counter, sequences[-1])
         self._has_news = True
         return list(sequences)
+
+    def _keys(self, entries: Iterable[LogEntry]) -> list[tuple[int, int]]:
+        """The rows of the scope index for these entries."""
+        shapes = self.shapes
+        return [
+            (key, one.sequence)
+            for one in entries
+            for key in scope_keys(shapes.get(one.operation.collection), one.operation, one.stamp)
+        ]
+
+    def _change_keys(self, query: str, rows: Sequence[tuple[int, int]]) -> None:
+        if rows:
+            self._write.send(query, rows_json(rows, ()))
+
+    def claims(self, node_ids: Iterable[str]) -> dict[str, str]:
+        """Node id -> who has claimed it, of those of these that are claimed."""
+        found = self._write.fetch(queries.CLAIMS, names_json(node_ids))
+        return {read_name(node_id): read_name(claimed_by) for node_id, claimed_by in found}
+
+    def remember(self, news: NodeNews, now_ms: int) -> None:
+        """Keep this about a device."""
+        node_id, claimed_by, *rest = tables.memory_row(news, now_ms)
+        claim = None if claimed_by is None else stored_name(claimed_by)
+        self._write.send(queries.numbered(tables.REMEMBER), stored_name(node_id), claim, *rest)
 
     # Records
 
@@ -216,9 +245,23 @@ class PostgresTransaction:
 
     def _restamp_all(self) -> None:
         """All at once, once it matters: nothing that a transaction is asked depends on stamps."""
-        if self._restamped:
-            self._write.send(queries.RESTAMP, rows_json(self._restamped, (0, 1)))
-            self._restamped = []
+        if not self._restamped:
+            return
+        stamps = {RecordKey(one[0], one[1]): (one[2], one[3]) for one in self._restamped}
+        indexed = [key for key in stamps if (shape := self.shapes.get(key.collection)) is not None and shape.scoped]
+        if indexed:
+            entries = list(map(read_entry, self._write.fetch(queries.ENTRIES_OF_RECORDS, rows_json(indexed, (0, 1)))))
+            old: list[LogEntry] = []
+            new: list[LogEntry] = []
+            for one in entries:
+                stamp, only_missing = stamps[RecordKey(one.operation.collection, one.operation.record_id)]
+                if one.stamp is None or not only_missing:
+                    old.append(one)
+                    new.append(LogEntry(one.sequence, one.operation, stamp))
+            self._change_keys(queries.REMOVE_KEYS, self._keys(old))
+            self._change_keys(queries.ADD_KEYS, self._keys(new))
+        self._write.send(queries.RESTAMP, rows_json(self._restamped, (0, 1)))
+        self._restamped = []
 
     def set_refill(self, collection: str, refill: Refill | None) -> None:
         """Remember how far the rows of a collection are made again; None: all of them are."""
@@ -230,7 +273,7 @@ class PostgresTransaction:
         self._write.take_time()
         for name in self.shapes:
             self._write.send(queries.EMPTY.format(table=quoted(name)))
-        for table in ("operations", "sync_state", "kora_records"):
+        for table in ("operations", "sync_state", "kora_records", "kora_scopes"):
             self._write.send(queries.EMPTY.format(table=table))
         self._write.send(queries.SET_VECTOR, rows_json(((node, number, 0) for node, number in vector.items()), (0,)))
         # No watermark of old reaches the floor: the new log's own numbers begin below it, and go on above.

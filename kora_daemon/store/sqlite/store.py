@@ -17,9 +17,11 @@ from kora_daemon.materialization.conditions import checked_collection, checked_q
 from kora_daemon.materialization.fold import parse_state
 from kora_daemon.materialization.json_text import write_json
 from kora_daemon.materialization.replay import replayed_records
+from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import PresentTable, Upgrade, checked_columns, plan_schema
 from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Schema
@@ -28,6 +30,7 @@ from kora_daemon.store import record_queries as records
 from kora_daemon.store.adoption import adopt
 from kora_daemon.store.lookups import current_fields
 from kora_daemon.store.page import take_bytes
+from kora_daemon.store.selection import ENDLESS, selection
 from kora_daemon.store.shapes import ShapeCache
 from kora_daemon.store.sqlite.connections import BUSY_TIMEOUT_MS, Connections, Durability
 from kora_daemon.store.sqlite.errors import translating
@@ -138,6 +141,38 @@ class SqliteStore:
         """At most `limit` entries above `sequence`, ascending; `max_bytes` as in the contract."""
         with self._connections.rows(queries.ENTRIES_AFTER, (sequence, max(limit, 0))) as rows:
             return take_bytes(map(tables.entry_of, rows), max_bytes)
+
+    def entries_selected(
+        self, selectors: Sequence[Selector], after: int, upto: int, limit: int, max_bytes: int
+    ) -> list[LogEntry] | None:
+        """The entries in (after, upto] that any of the selectors selects, ascending; see the contract."""
+        wanted, bindings = selection(selectors, after, upto, limit)
+        with self._connections.reading() as connection, connection:  # one snapshot for both statements
+            found = None
+            if _index_knows_all(connection):
+                rows = connection.execute(queries.ENTRIES_SELECTED.format(sequences=wanted), bindings)
+                found = take_bytes(map(tables.entry_of, rows), max_bytes)
+        return found
+
+    def authors_selected(self, selectors: Sequence[Selector], after: int) -> set[str] | None:
+        """Node ids of the entries above `after` that any of the selectors selects; see the contract."""
+        wanted, bindings = selection(selectors, after, ENDLESS, None)
+        with self._connections.reading() as connection, connection:
+            found = None
+            if _index_knows_all(connection):
+                rows = connection.execute(queries.AUTHORS_AT.format(sequences=wanted), bindings)
+                found = {str(node_id) for (node_id,) in rows}
+        return found
+
+    def node_memory(self, node_id: str) -> NodeMemory | None:
+        """What is remembered of a device."""
+        with self._connections.rows(queries.NODE_MEMORY, (node_id,)) as rows:
+            return next(map(tables.memory_of, rows), None)
+
+    def complete_upto(self, node_id: str, known: int = 0) -> int:
+        """The sequence number of a node up to which none is missing; see the contract."""
+        with self._connections.rows(queries.COMPLETE_UPTO, (node_id, known)) as rows:
+            return int(next(rows)[0])
 
     def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:
         """The entries with these delivery sequences, in the order given; unknown ones are left out."""
@@ -290,6 +325,11 @@ class SqliteSnapshot:
         """All operations in delivery order."""
         for row in self._connection.execute(queries.ALL_ENTRIES):
             yield tables.entry_of(row).operation
+
+
+def _index_knows_all(connection: apsw.Connection) -> bool:
+    ((knows,),) = connection.execute(queries.INDEX_KNOWS_ALL)
+    return bool(knows)
 
 
 def _plan(connection: apsw.Connection, schema: Schema) -> Upgrade:

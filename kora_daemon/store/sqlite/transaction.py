@@ -11,7 +11,9 @@ from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.ddl import quoted
 from kora_daemon.materialization.fold import RecordState, fold_sorted, parse_state, state_text
 from kora_daemon.materialization.json_text import write_json
+from kora_daemon.materialization.scope_keys import scope_keys
 from kora_daemon.materialization.shape import Refill, RefillSource, Shape, encode_shape
+from kora_daemon.model.node import NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import RecordKey
 from kora_daemon.store import queries, tables
@@ -70,10 +72,31 @@ class SqliteTransaction:
                 ),
             )
             self._connection.executemany(tables.RAISE_VECTOR, tables.vector_rows(operations, received_at_ms))
+            if stamps is not None:
+                self._connection.executemany(queries.ADD_KEY, self._keys(operations, stamps, sequences))
         if operations:
             self._frontier = sequences[-1]
             self._next = self._frontier + 1
         return list(sequences)
+
+    def _keys(
+        self, operations: Iterable[Operation], stamps: Iterable[str | None], sequences: Iterable[int]
+    ) -> list[tuple[int, int]]:
+        """The rows of the scope index for these operations."""
+        shapes = self.shapes
+        return [
+            (key, sequence)
+            for one, stamp, sequence in zip(operations, stamps, sequences, strict=True)
+            for key in scope_keys(shapes.get(one.collection), one, stamp)
+        ]
+
+    def claims(self, node_ids: Iterable[str]) -> dict[str, str]:
+        """Node id -> who has claimed it, of those of these that are claimed."""
+        return dict(self._execute(queries.CLAIMS, (_list_text(node_ids),)))
+
+    def remember(self, news: NodeNews, now_ms: int) -> None:
+        """Keep this about a device."""
+        self._execute(tables.REMEMBER, tables.memory_row(news, now_ms))
 
     # Records
 
@@ -181,7 +204,16 @@ class SqliteTransaction:
 
     def restamp(self, key: RecordKey, stamp: str, *, only_missing: bool) -> None:
         """Give a stamp to the stored operations of a record: to all of them, or to those without."""
-        self._execute(records.RESTAMP + (" AND record_stamp IS NULL" if only_missing else ""), (stamp, *key))
+        with self._connections.undamaged():
+            entries = [tables.entry_of(row) for row in self._execute(queries.HISTORY, key)]
+        changed = [one for one in entries if one.stamp is None or not only_missing]
+        operations, sequences = [one.operation for one in changed], [one.sequence for one in changed]
+        with translating(self._path):
+            old = self._keys(operations, [one.stamp for one in changed], sequences)
+            self._connection.executemany(queries.REMOVE_KEY, old)
+            self._connection.executemany(queries.RESTAMP, [(stamp, sequence) for sequence in sequences])
+            new = self._keys(operations, [stamp] * len(changed), sequences)
+            self._connection.executemany(queries.ADD_KEY, new)
 
     def set_refill(self, collection: str, refill: Refill | None) -> None:
         """Remember how far the rows of a collection are made again; None: all of them are."""
@@ -194,7 +226,7 @@ class SqliteTransaction:
         self._set_meta("floor", self._floor)
         for name in self.shapes:
             self._execute(queries.EMPTY.format(table=quoted(name)))
-        for table in ("operations", "sync_state", "kora_records"):
+        for table in ("operations", "sync_state", "kora_records", "kora_scopes"):
             self._execute(queries.EMPTY.format(table=table))
         self._connection.executemany(tables.RAISE_VECTOR, [(node, number, 0) for node, number in vector.items()])
         self._frontier, self._next = 0, 1

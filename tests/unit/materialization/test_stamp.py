@@ -61,7 +61,7 @@ def state(**fields: Any) -> RecordState:
 
 
 def parsed(shape: Shape, of: RecordState, *carried: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(stamp_of(shape, of, carried))
+    found: dict[str, Any] = json.loads(stamp_of(shape, of, {name: of.fields.get(name) for name in carried}))
     return found
 
 
@@ -89,21 +89,32 @@ def test_a_stamp_repeats_nothing_and_speaks_of_fields_of_the_schema_only() -> No
     record = state(a="a", b="b", c=None, d="d", other="x")
     assert parsed(shape, record) == {"a": "a", "b": "b", UNKNOWN: ["d"]}
     assert parsed(shape, record, "a", "other", "d") == {"b": "b"}
-    assert stamp_of(shape, record, ("a", "b", "d")) == "{}"
+    assert stamp_of(shape, record, {name: record.fields[name] for name in ("a", "b", "d")}) == "{}"
     assert stamp_of(shape, state()) == "{}"
 
 
-def test_what_an_operation_carries_outranks_its_stamp() -> None:
-    stamp = {"a": 1, "b": 2, UNKNOWN: ["d"]}
-    assert snapshot(stamp, {"a": None, "c": 3}) == ({"a": None, "b": 2, "c": 3}, ["d"])
-    assert stamp == {"a": 1, "b": 2, UNKNOWN: ["d"]}
-    fields, unknown = snapshot({"a": 1}, {})
-    assert (fields, list(unknown or ())) == ({"a": 1}, [])
-    assert unknown is not None
+def test_what_an_operation_says_and_its_record_is_not_is_stamped() -> None:
+    shape = Shape(1, {"a": "string", "b": "string", "c": "string"}, "")
+    record = state(a="new", b=None)
+    assert json.loads(stamp_of(shape, record, {"a": "old", "b": "gone", "c": None, "x": 1})) == {"a": "new", "b": None}
 
 
-def test_without_a_stamp_nothing_is_known_of_what_is_missing() -> None:
-    assert snapshot(None, {"a": 1}) == ({"a": 1}, None)
+def test_what_an_operation_carries_stands_beside_what_its_record_is() -> None:
+    carried, stamped = snapshot("r", {"a": None, "l": [1]}, {"b": 1, "a": 5}, '{"b":2,"c":3,"":["d"]}')
+    assert carried == {"a": None, "b": 1, "l": []}
+    assert stamped is not None
+    assert [stamped[name] for name in ("a", "b", "c", "e", "id")] == [None, 2, 3, None, "r"]
+    assert stamped["d"] == [], "not told, so equal to nothing"
+    assert "whatever" in stamped
+
+
+@pytest.mark.parametrize("odd", [None, [], "text", 5])
+def test_data_that_is_no_object_carries_nothing(odd: object) -> None:
+    assert snapshot("r", odd, odd, "{}").carried == {}
+
+
+def test_without_a_stamp_nothing_is_known_of_the_record() -> None:
+    assert snapshot("r", {"a": 1}, None, None) == ({"a": 1}, None)
 
 
 def test_older_operations_need_new_stamps_once_there_is_something_to_say_of_a_new_field() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kora_daemon.model.view import View
 from kora_daemon.protocol.handshake import (
     MAX_SUBSETS,
     MAX_VIEW_COLLECTIONS,
@@ -41,7 +42,6 @@ def test_entries_of_a_version_vector_that_are_no_positions_are_left_out() -> Non
 def test_what_is_no_scope_limits_nothing(value: object) -> None:
     greeted = greeting(sync_scope=value)
     assert greeted.scope is None
-    assert greeted.view.unrestricted
 
 
 def test_a_scope_keeps_its_conditions_but_not_the_mark_of_a_read_only_one() -> None:
@@ -57,22 +57,23 @@ def test_a_scope_too_large_to_be_meant_counts_as_none() -> None:
 
 @pytest.mark.parametrize("value", [{}, "todos", 5, [5], [{}], [{"collection": 1, "where": {}}], [{"collection": "c"}]])
 def test_what_is_no_list_of_subsets_limits_nothing(value: object) -> None:
-    assert greeting(sync_queries=value).view.unrestricted
+    assert greeting(sync_queries=value).subsets == ()
 
 
 def test_repeated_subsets_count_once() -> None:
     todos = {"collection": "todos", "where": {"done": False}}
     again = {"where": {"done": False}, "collection": "todos", "extra": 1}
-    view = greeting(sync_queries=[todos, again, "odd"]).view
-    assert view.conditions("todos") == ({"done": False},)
-    assert view.key == greeting(sync_queries=[todos]).view.key
+    subsets = greeting(sync_queries=[todos, again, "odd"]).subsets
+    assert subsets == (("todos", {"done": False}),)
+    assert View(None, subsets).key == View(None, greeting(sync_queries=[todos]).subsets).key
 
 
 def test_subsets_that_differ_in_type_only_are_different() -> None:
     asked = [{"collection": "todos", "where": {"n": value}} for value in (1, True, "1", None)]
-    assert greeting(sync_queries=asked).view.conditions("todos") == ({"n": 1}, {"n": True}, {"n": "1"}, {"n": None})
+    kept = [where for _, where in greeting(sync_queries=asked).subsets]
+    assert repr(kept) == repr([{"n": 1}, {"n": True}, {"n": "1"}, {"n": None}])
 
 
 def test_too_many_subsets_count_as_none() -> None:
     asked = [{"collection": "todos", "where": {"n": n}} for n in range(MAX_SUBSETS + 1)]
-    assert greeting(sync_queries=asked).view.unrestricted
+    assert greeting(sync_queries=asked).subsets == ()

@@ -42,8 +42,11 @@ def test_a_handshake_is_authenticated_then_the_log_is_read_then_it_is_answered()
     stage = Rehearsal()
     asked = stage.take(handshake_of("node-a", auth_token="secret", version_vector={"node-a": 3, "node-b": 5}))
     assert asked == [do.Authenticate("secret", "node-a")]
-    assert stage.take(on.Authenticated("alice")) == [do.ReadLog({"node-a": 3, "node-b": 5}, 0)]
-    answer, joined, read = stage.take(on.LogRead(7, {"node-a": 3, "node-b": 9}))
+    [read] = of_kind(do.ReadLog, stage.take(on.Authenticated("alice")))
+    assert (read.node_id, read.known, read.watermark) == ("node-a", {"node-a": 3, "node-b": 5}, 0)
+    assert read.view.unrestricted
+    assert read.as_asked
+    answer, joined, page = stage.take(on.LogRead(7, {"node-a": 3, "node-b": 9}))
     assert said([answer]) == [
         say.HandshakeResponse(
             "s-1",
@@ -57,7 +60,7 @@ def test_a_handshake_is_authenticated_then_the_log_is_read_then_it_is_answered()
         )
     ]
     assert isinstance(joined, do.Joined)
-    assert read == do.ReadPage(LogSpan(0, 7))
+    assert page == do.ReadPage(LogSpan(0, 7))
     assert stage.session.phase is Phase.SYNCING
     assert stage.session.user_id == "alice"
 
@@ -73,7 +76,8 @@ def test_the_session_streams_once_the_final_batch_of_the_download_is_out() -> No
 def test_a_client_of_the_old_generation_gets_a_delta_and_no_maximum() -> None:
     stage = Rehearsal()
     stage.take(handshake_of(version_vector={"node-b": 2}, last_delivery_sequence=None, delta_cursor="c"))
-    assert stage.take(on.Authenticated("")) == [do.ReadLog({"node-b": 2, "node-a": 0}, None, "c")]
+    [read] = of_kind(do.ReadLog, stage.take(on.Authenticated("")))
+    assert (read.known, read.watermark, read.cursor) == ({"node-b": 2, "node-a": 0}, None, "c")
     actions = stage.take(on.LogRead(4, {}, [3, 4]))
     [response] = said(actions)
     assert isinstance(response, say.HandshakeResponse)

@@ -207,6 +207,7 @@ def test_missing_indexes_are_made_even_if_their_names_are_taken(
         "idx_delivery_seq",
         "idx_collection_record",
         "kora_record_order",
+        "kora_collection_order",
     }
 
 

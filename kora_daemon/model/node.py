@@ -1,0 +1,29 @@
+"""What a server remembers of a device between its sessions (scopes.md sections 7 and 8, auth.md section 5)."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class NodeMemory(Struct, frozen=True):
+    """What is known of a node id. Texts that are digests are compared, nothing else.
+
+    `claimed_by` is the user whose device it is: "" for one that only visitors have used, None while nobody has uploaded
+    with it. `scope` is the digest of the scopes of its last delivery stream and `floor` that of the log at the time,
+    None before there was one. `settled` is the digest of the view in which the device has uploaded all it wants to.
+    """
+
+    claimed_by: str | None = None
+    scope: str | None = None
+    floor: int = 0
+    settled: str | None = None
+
+
+class NodeNews(Struct, frozen=True):
+    """What is to be remembered of a node from now on; None leaves things as they are."""
+
+    node_id: str
+    claimed_by: str | None = None
+    scope: str | None = None
+    floor: int | None = None
+    settled: str | None = None

@@ -1,0 +1,61 @@
+"""Where a delivery stream begins, and what is to be remembered for the next one (scopes.md section 7).
+
+A client goes on from its watermark as long as it sees the same part of the same log. Otherwise it has to start over,
+and the only way to make it is to announce less than its watermark.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from kora_daemon.model.node import NodeMemory, NodeNews
+from kora_daemon.model.view import View, scope_fingerprint
+from kora_daemon.protocol.actions import ReadLog
+
+
+def start_of(asked: ReadLog, frontier: int, floor: int, memory: NodeMemory | None) -> int:
+    """The delivery sequence behind which the stream begins: the client's watermark, or 0.
+
+    `frontier` and `floor` are those of the log, see `Store`.
+    """
+    watermark = asked.watermark or 0
+    if watermark > frontier:
+        return 0  # the log was rolled back
+    if watermark < floor and (memory is None or memory.floor != floor):
+        return 0  # of a log that this one has taken the place of
+    if memory is None or memory.scope is None:
+        return watermark if asked.as_asked else 0
+    return watermark if memory.scope == scope_digest(asked.view) else 0
+
+
+def announced(watermark: int, start: int, frontier: int) -> int:
+    """How far the log reaches, as a client is told: less than its watermark when it has to start over."""
+    return frontier if start == watermark or watermark > frontier else 0
+
+
+def stream_news(node_id: str, view: View, start: int, floor: int, memory: NodeMemory | None) -> NodeNews | None:
+    """What to remember once the client has taken something of the stream; None when all is as remembered.
+
+    Of a device that sees everything nothing is kept, unless it has to begin anew on a restored log.
+    """
+    remembered = memory or NodeMemory()
+    digest = scope_digest(view)
+    if remembered.scope is None and not digest and (not floor or start >= floor):
+        return None
+    if remembered.scope == digest and remembered.floor == floor:
+        return None
+    return NodeNews(node_id, scope=digest, floor=floor)
+
+
+def scope_digest(view: View) -> str:
+    """Tells scopes apart; "" for none."""
+    return _digest(scope_fingerprint(view.scopes))
+
+
+def view_digest(view: View) -> str:
+    """Tells views apart; "" for the one that shows everything."""
+    return _digest(view.key)
+
+
+def _digest(text: str) -> str:
+    return text and hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
