@@ -24,18 +24,16 @@ import structlog
 import trio
 
 from kora_daemon.apply.pipeline import ApplyRules
-from kora_daemon.auth.contract import AuthContext, AuthProvider, token_digest
-from kora_daemon.auth.none import NoAuthProvider
-from kora_daemon.auth.token import StaticToken, StaticTokenProvider
 from kora_daemon.config import Settings, load_settings
-from kora_daemon.config.auth import AuthSettings
-from kora_daemon.errors import ConfigError, ListenError
+from kora_daemon.errors import ConfigError, KoraError, ListenError
 from kora_daemon.log import configure as configure_log
-from kora_daemon.parts import Parts, build_store, load_parts
+from kora_daemon.parts import Parts, build_auth, build_store, load_parts
 from kora_daemon.protocol.uploads import UploadLimits
+from kora_daemon.server.authority import AuthRules
 from kora_daemon.server.listener import Listener, ListenerOptions, addresses, tls_context
+from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.routes import Routes
-from kora_daemon.server.sync_server import ServerOptions, SyncServer
+from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.store_lock import serving
 from kora_daemon.version import VERSION
 
@@ -62,7 +60,8 @@ def run(settings: Settings, on_ready: OnReady) -> None:
 async def serve(settings: Settings, on_ready: OnReady) -> None:
     """The daemon's life inside an event loop."""
     parts = load_parts(settings)
-    server = SyncServer(build_store(settings.store), build_auth(settings.auth), server_options(settings, parts))
+    options = server_options(settings, parts)
+    server = SyncServer(build_store(settings.store), build_auth(settings, parts), options)
     listener = Listener(server, Routes(server, settings.server.path), listener_options(settings))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as core:
@@ -116,17 +115,18 @@ async def _exit_at_once(signals: AsyncIterator[int]) -> None:
 def _reload(settings: Settings, parts: Parts, server: SyncServer, listener: Listener) -> Settings:
     """Apply what can change live: log level, auth, limits, certificate. All of the file is good, or nothing changes.
 
-    Schema and validator stay as they are: tables can't change under a running server.
+    Keys, secrets and lists are read again. Schema and the app's code stay as they are: tables can't change under a
+    running server, nor can modules.
     """
     if settings.source is None:
         log.warning("daemon.reload_failed", problem="there is no configuration file to read again")
         return settings
     try:
         fresh = load_settings(settings.source)
-        auth = build_auth(fresh.auth)
         listening = listener_options(fresh)
         options = server_options(fresh, parts)
-    except (ConfigError, OSError, ssl.SSLError) as error:
+        auth = build_auth(fresh, parts)
+    except (KoraError, OSError, ssl.SSLError) as error:
         log.error("daemon.reload_failed", problem=str(error))
         return settings
     configure_log(fresh.log.level, fresh.log.format)
@@ -134,16 +134,6 @@ def _reload(settings: Settings, parts: Parts, server: SyncServer, listener: List
     listener.reconfigure(listening)
     log.info("daemon.reloaded")
     return fresh
-
-
-def build_auth(settings: AuthSettings) -> AuthProvider:
-    """The provider that the settings name."""
-    if settings.kind == "none":
-        return NoAuthProvider()
-    return StaticTokenProvider(
-        StaticToken(row.sha256 or token_digest(row.token or ""), AuthContext(row.user, metadata=row.metadata))
-        for row in settings.tokens
-    )
 
 
 def server_options(settings: Settings, parts: Parts | None = None) -> ServerOptions:
@@ -166,12 +156,21 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
         supported_schema_versions=(lowest, highest),
         batch_size=settings.server.batch_size,
         max_connections=settings.server.max_connections,
+        max_unauthenticated=limits.max_unauthenticated,
+        max_unauthenticated_per_address=limits.max_unauthenticated_per_address,
         uploads=UploadLimits(
             limits.max_operation_bytes, limits.max_operations_per_batch, limits.max_operations_per_minute
         ),
         max_awareness_bytes=limits.max_awareness_bytes,
         handshake_timeout=limits.handshake_timeout,
         ping_interval=limits.ping_interval,
+        auth=AuthRules(
+            settings.auth.timeout,
+            settings.auth.require_scopes,
+            settings.auth.shared_data,
+            settings.auth.revalidate,
+            settings.auth.on_expiry == "close",
+        ),
         refusal_delay=settings.auth.refusal_delay,
         allow_query_token=settings.auth.allow_query_token,
         shutdown_grace=settings.server.shutdown_grace,

@@ -1,12 +1,16 @@
-"""What the settings name, read or built: the store, the app's schema, the app's code."""
+"""What the settings name, read or built: the store, the app's schema, the app's code, the auth provider."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from kora_daemon.auth.build import build_provider
+from kora_daemon.auth.contract import AuthProvider
+from kora_daemon.auth.users import UserDirectory
 from kora_daemon.config import Settings
+from kora_daemon.config.auth import AuthSettings
 from kora_daemon.config.settings import StoreSettings
 from kora_daemon.errors import ConfigError
 from kora_daemon.hooks import load_hook
@@ -16,14 +20,19 @@ from kora_daemon.server.validation import Validator
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.sqlite import SqliteStore
+from kora_daemon.store.sqlite.users import SqliteUsers
+
+if TYPE_CHECKING:
+    from kora_daemon.auth.key_sets import KeySource
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What only a start reads: the app's schema and its code."""
+    """What only a start reads: the app's schema and its code. And what outlives a reload: key sets, by their URLs."""
 
     schema: Schema | None = None
     validator: Validator | None = None
+    key_sets: dict[str, KeySource] = field(default_factory=dict)
 
 
 def load_parts(settings: Settings) -> Parts:
@@ -31,9 +40,38 @@ def load_parts(settings: Settings) -> Parts:
     schema = None if settings.schema is None else load_schema(settings.schema)
     validator = None
     if settings.validate is not None:
-        folder = Path.cwd() if settings.source is None else settings.source.absolute().parent
-        validator = load_hook("validate.python", settings.validate.python, folder)
+        validator = load_hook("validate.python", settings.validate.python, _folder(settings))
     return Parts(schema, validator)
+
+
+def _folder(settings: Settings) -> Path:
+    """Where the app's modules are looked for first."""
+    return Path.cwd() if settings.source is None else settings.source.absolute().parent
+
+
+def build_auth(settings: Settings, parts: Parts) -> AuthProvider:
+    """The auth provider that the settings name. Raises ConfigError."""
+    users = build_users(settings.auth)
+    folder = _folder(settings)
+    try:
+        return build_provider(settings.auth, schema=parts.schema, folder=folder, users=users, key_sets=parts.key_sets)
+    except BaseException:
+        if users is not None:
+            users.close()
+        raise
+
+
+def build_users(settings: AuthSettings) -> UserDirectory | None:
+    """The user tables that `auth.kora.database` names, not connected yet; None when it names none."""
+    database = "" if settings.kora is None else settings.kora.database
+    if not database:
+        return None
+    if database.startswith("sqlite:"):
+        return SqliteUsers(Path(database.removeprefix("sqlite:")))
+    # Here, so that nobody else waits for the driver.
+    from kora_daemon.store.postgres.users import PostgresUsers  # noqa: PLC0415
+
+    return PostgresUsers(database)
 
 
 def required_schema(settings: Settings) -> Schema:

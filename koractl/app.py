@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kora_daemon.errors import ConfigError, KoraError
-from koractl import apply, backups, config, init, records, serve, tables, version
+from koractl import apply, backups, config, init, records, serve, tables, token, version
 from koractl.options import DebugOption, Invocation
 
 EXIT_FAILURE = 1
@@ -37,6 +37,7 @@ app.command("apply")(apply.apply)
 app.command("backup")(backups.backup)
 app.command("restore")(backups.restore)
 app.add_typer(config.app, name="config")
+app.add_typer(token.app, name="token")
 app.command("version")(version.version)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from kora_daemon.auth.contract import AuthContext
 from kora_daemon.auth.jws import is_number
 from kora_daemon.auth.scope_maps import checked_scopes
@@ -15,31 +17,34 @@ def read_answer(answer: object) -> AuthContext | None:
     if answer is None or answer is False:
         return None
     if isinstance(answer, AuthContext):
-        answer = {
-            "userId": answer.user_id,
-            "scopes": answer.scopes,
-            "metadata": answer.metadata,
-            "expiresAt": answer.expires_at,
-            "deviceId": answer.device_id,
-        }
+        return checked_context(answer)
     if not isinstance(answer, Mapping):
         raise AuthUnavailable(f"The answer is a {type(answer).__name__}, expected an object with a userId, or null")
     _refuse_near_misses(answer)
-    user_id = answer.get("userId")
-    if not isinstance(user_id, str) or not user_id:
-        raise AuthUnavailable("The answer has no userId, or not a text that is not empty")
-    metadata, expires_at, device_id = (answer.get(name) for name in ("metadata", "expiresAt", "deviceId"))
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise AuthUnavailable(f"The answer's metadata are a {type(metadata).__name__}, expected an object")
-    if expires_at is not None and not is_number(expires_at):
-        raise AuthUnavailable("The answer's expiresAt is no number, expected seconds since 1970")
-    return AuthContext(
-        user_id,
-        checked_scopes(answer.get("scopes")),
-        metadata,
-        device_id=device_id if isinstance(device_id, str) else None,
-        expires_at=expires_at,
+    user_id, scopes, metadata, expires_at, device_id = (
+        answer.get(name) for name in ("userId", "scopes", "metadata", "expiresAt", "deviceId")
     )
+    return checked_context(
+        AuthContext(
+            user_id,  # type: ignore[arg-type]  # as everything here it is looked at now
+            scopes,
+            metadata,
+            device_id=device_id,
+            expires_at=expires_at,
+        )
+    )
+
+
+def checked_context(context: AuthContext) -> AuthContext:
+    """The context with its scopes copied. Raises AuthUnavailable for one that can't be: somebody's code has made it."""
+    if not isinstance(context.user_id, str) or not context.user_id:
+        raise AuthUnavailable("The answer has no userId, or not a text that is not empty")
+    if context.metadata is not None and not isinstance(context.metadata, Mapping):
+        raise AuthUnavailable(f"The answer's metadata are a {type(context.metadata).__name__}, expected an object")
+    if context.expires_at is not None and not is_number(context.expires_at):
+        raise AuthUnavailable("The answer's expiresAt is no number, expected seconds since 1970")
+    device_id = context.device_id if isinstance(context.device_id, str) else None
+    return replace(context, scopes=checked_scopes(context.scopes), device_id=device_id)
 
 
 def _refuse_near_misses(answer: Mapping[object, object]) -> None:

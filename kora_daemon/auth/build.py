@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kora_daemon.auth.claims import BadPath
 from kora_daemon.auth.contract import AuthContext, AuthProvider, Caller, token_digest
@@ -18,11 +18,14 @@ from kora_daemon.auth.start_checks import scope_problems, user_table_problems
 from kora_daemon.auth.templates import BadTemplate, Grant, parse_grant, parse_table
 from kora_daemon.auth.token import HookProvider, StaticToken, StaticTokenProvider, about_token
 from kora_daemon.auth.users import UserDirectory
-from kora_daemon.config.auth import AuthSettings, GrantSettings, KoraAuthSettings
+from kora_daemon.config.auth import AuthSettings, GrantSettings, JwtSettings, KoraAuthSettings
 from kora_daemon.errors import ConfigError
 from kora_daemon.hooks import load_hook
 from kora_daemon.model.schema import Schema
 from kora_daemon.model.scope import ScopeMap
+
+if TYPE_CHECKING:
+    from kora_daemon.auth.key_sets import KeySource
 
 
 def build_provider(
@@ -31,15 +34,17 @@ def build_provider(
     schema: Schema | None = None,
     folder: Path | None = None,
     users: UserDirectory | None = None,
+    key_sets: MutableMapping[str, KeySource] | None = None,
 ) -> AuthProvider:
     """The provider that the settings name. Raises ConfigError with everything that is wrong.
 
     `folder` is where modules of hooks are looked for first, `users` the user tables that `auth.kora.database` names.
+    `key_sets` are those that an earlier provider has fetched, by URL: it is good to have them when the issuer is down.
     Reads files, imports hooks and looks at the user tables, so it blocks; asks no issuer and no service.
     """
     if problems := scope_problems(settings, schema):
         raise ConfigError(problems)
-    builder = _Builder(settings, schema, folder or Path.cwd(), users)
+    builder = _Builder(settings, schema, folder or Path.cwd(), users, {} if key_sets is None else key_sets)
     if settings.kind != "mixed":
         return builder.provider(settings.kind)
     scopes = {} if settings.anonymous is None else settings.anonymous.scopes
@@ -53,12 +58,18 @@ def build_provider(
 
 class _Builder:
     def __init__(
-        self, settings: AuthSettings, schema: Schema | None, folder: Path, users: UserDirectory | None
+        self,
+        settings: AuthSettings,
+        schema: Schema | None,
+        folder: Path,
+        users: UserDirectory | None,
+        key_sets: MutableMapping[str, KeySource],
     ) -> None:
         self._settings = settings
         self._schema = schema
         self._folder = folder
         self._users = users
+        self._key_sets = key_sets
 
     def provider(self, kind: str) -> AuthProvider:
         if kind == "none":
@@ -150,10 +161,18 @@ class _Builder:
             raise ConfigError(["auth.jwt: is missing"])
         return JwtProvider(
             jwt_rules(settings),
-            jwt_keys(settings),
+            self._jwt_keys(settings),
             self._scoping(),
             claim_paths("auth.jwt.metadata", settings.metadata),
         )
+
+    def _jwt_keys(self, settings: JwtSettings) -> KeySource:
+        url = settings.jwks_url
+        if url is None:
+            return jwt_keys(settings)
+        if url not in self._key_sets:
+            self._key_sets[url] = jwt_keys(settings)
+        return self._key_sets[url]
 
     def _kora(self, settings: KoraAuthSettings) -> AuthProvider:
         if settings.database and self._users is None:

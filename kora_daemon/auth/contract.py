@@ -156,6 +156,16 @@ class Tended(Protocol):
         ...
 
 
+@runtime_checkable
+class MindsScopes(Protocol):
+    """A provider that takes care itself that nobody is unrestricted unnoticed: it was told so, or warns by itself."""
+
+    @property
+    def minds_scopes(self) -> bool:
+        """Whether it does."""
+        ...
+
+
 class DirectCalls:
     """Calls made on the spot, for programs without an event loop to keep alive."""
 

@@ -81,6 +81,11 @@ class JwtProvider:
         self._calls = calls
         self._scoping.use(calls)
 
+    @property
+    def minds_scopes(self) -> bool:
+        """Whether nobody is unrestricted unnoticed."""
+        return not self._scoping.is_unrestricted
+
     async def authenticate(self, token: str) -> AuthContext | None:
         """The context behind a token."""
         return await self.judge(token, NOBODY)

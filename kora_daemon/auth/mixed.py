@@ -14,6 +14,7 @@ from kora_daemon.auth.contract import (
     Calls,
     CallsOut,
     Grounds,
+    MindsScopes,
     Standing,
     Tended,
     judge,
@@ -52,6 +53,11 @@ class MixedAuthProvider:
         """Lend these to the primary provider."""
         if isinstance(self._primary, CallsOut):
             self._primary.use(calls)
+
+    @property
+    def minds_scopes(self) -> bool:
+        """Whether nobody is unrestricted unnoticed."""
+        return isinstance(self._primary, MindsScopes) and self._primary.minds_scopes
 
     async def authenticate(self, token: str) -> AuthContext | None:
         """The context behind a token, or that of a visitor."""

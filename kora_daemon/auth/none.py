@@ -12,6 +12,8 @@ _ANONYMOUS = AuthContext("anonymous")
 class NoAuthProvider:
     """Accepts every token, without looking at it."""
 
+    minds_scopes = True
+
     async def authenticate(self, token: str) -> AuthContext:
         """The anonymous context."""
         del token

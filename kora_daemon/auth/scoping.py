@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ import structlog
 
 from kora_daemon.auth.claims import Claims
 from kora_daemon.auth.contract import Calls, DirectCalls
+from kora_daemon.auth.foreign import described
 from kora_daemon.auth.scope_maps import checked_scopes
 from kora_daemon.auth.templates import Grant, ScopesRefused, ScopeTable
 from kora_daemon.errors import AuthUnavailable
@@ -120,13 +120,8 @@ async def call_hook(calls: Calls, timeout_s: float, hook: Callable[..., Any], *a
     except AuthUnavailable:
         raise
     except Exception as error:
-        raise AuthUnavailable(f"The hook failed: {type(error).__name__} {_where(error)}") from None
+        raise AuthUnavailable(f"The hook failed: {described(error)}") from None
     return answer
-
-
-def _where(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
 
 
 def _boxed(hook: Callable[..., Any], arguments: Sequence[object]) -> tuple[Any]:

@@ -45,6 +45,8 @@ class StaticGrounds(Grounds):
 class StaticTokenProvider:
     """Looks a token up by its digest: neither the table nor the time of a look-up tells a token."""
 
+    minds_scopes = True
+
     def __init__(self, tokens: Iterable[StaticToken]) -> None:
         self._tokens = [
             StaticToken(row.sha256, replace(row.context, token_digest=row.sha256, grounds=StaticGrounds()))
@@ -94,6 +96,8 @@ class HookProvider:
     An answer holds for `cache_s`, a refusal for a few seconds, both only for the same caller: it may have mattered.
     Answers without scopes get those of `scoping`, which sees {sub, metadata}. `shared`: without any is on purpose.
     """
+
+    minds_scopes = True
 
     def __init__(  # noqa: PLR0913  each is a setting of its own
         self,

@@ -164,6 +164,9 @@ class AuthSettings:
     )
     allow_query_token: bool = key(flag(), False, "Whether ?token= of the URL counts when the handshake has no token.")
     shared_data: bool = key(flag(), False, "Says that signed-in users share all data, on purpose: no scopes.")
+    require_scopes: bool = key(
+        flag(), False, "Whether a user for whom your own code names no scopes is refused, and not unrestricted."
+    )
     python: str | None = optional(
         formats.hook(), "myapp.auth:authenticate", 'Callable of source "python": token -> answer.'
     )

@@ -74,6 +74,19 @@ def _signing_secret(settings: Settings) -> str | None:
     return f"found {'none' if kora.secret is None else 'both'}, expected exactly one of secret, secret_file"
 
 
+def _require_scopes(settings: Settings) -> str | None:
+    auth = settings.auth
+    if not auth.require_scopes:
+        return None
+    if auth.kind == "none":
+        return 'is set, but with kind = "none" nobody has scopes, expected another kind'
+    if auth.shared_data:
+        return "is set together with shared_data, which says that nobody needs scopes; expected one of them"
+    if any(token.unscoped for token in auth.tokens):
+        return "is set, but auth.tokens has unscoped = true, expected scopes for each token"
+    return None
+
+
 def _token_forms(settings: Settings) -> str | None:
     complaints = [
         f"[{index}] {complaint}"
@@ -130,6 +143,7 @@ AUTH_RULES = (
     Rule(("auth.jwt", "auth.jwt.algorithms"), _key_source),
     Rule(("auth.jwt.algorithms", "auth.jwt"), _algorithms),
     Rule(("auth.kora",), _signing_secret),
+    Rule(("auth.require_scopes", "auth.kind", "auth.shared_data", "auth.tokens"), _require_scopes),
     Rule(("auth.tokens",), _token_forms),
     Rule(("auth.tokens",), _tokens_differ),
 )

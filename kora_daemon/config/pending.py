@@ -23,19 +23,6 @@ class Pending:
 
 
 PENDING = (
-    Pending("auth.kind", '"mixed" or "kora"', lambda s: s.auth.kind in ("mixed", "kora"), 'use "token" or "none"'),
-    Pending(
-        "auth.source", "any source but static tokens", lambda s: s.auth.source not in (None, "static"), 'use "static"'
-    ),
-    Pending("auth.scopes", "", lambda s: s.auth.scopes is not None, "leave it out"),
-    Pending("auth.python_scopes", "", lambda s: s.auth.python_scopes is not None, "leave it out"),
-    Pending("auth.grants", "", lambda s: bool(s.auth.grants), "leave it out"),
-    Pending(
-        "auth.tokens",
-        "scopes of a token",
-        lambda s: any(token.scopes is not None for token in s.auth.tokens),
-        "leave them out, and say unscoped = true if the token may see and write everything",
-    ),
     Pending("static", "", lambda s: s.static is not None, "leave it out"),
     Pending("routes", "", lambda s: bool(s.routes), "leave it out"),
     Pending("awareness.group_by", "", lambda s: bool(s.awareness.group_by), "leave it out: all share presence"),

@@ -89,6 +89,12 @@ class LimitSettings:
         integer(1024, _MOST_BYTES), 33_554_432, "Unsent bytes at which a slow device is closed (4013)."
     )
     max_awareness_bytes: int = key(integer(64, _MOST_BYTES), 16_384, "Largest awareness state, in bytes of JSON.")
+    max_unauthenticated: int = key(
+        integer(0), 1000, "Connections that are not signed in yet, or were refused, at a time; 0 = unlimited."
+    )
+    max_unauthenticated_per_address: int = key(
+        integer(0), 100, "The same for one address; set server.trusted_proxies behind a proxy. 0 = unlimited."
+    )
     handshake_timeout: float = key(
         number(0, _MOST_SECONDS, above=True), 10.0, "Seconds for a new connection to send its handshake."
     )

@@ -56,6 +56,16 @@ class AuthenticationUnavailable(Event):
     """The provider could not decide."""
 
 
+class Revoked(Event):
+    """Whoever this is has no right to be here any more."""
+
+
+class Renewal(Event):
+    """What the token stood for has changed: the client has to come again and show it, or another one."""
+
+    reason: str
+
+
 class LogRead(Event):
     """What the log holds at the handshake, answer to `ReadLog`.
 

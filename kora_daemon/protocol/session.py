@@ -48,6 +48,8 @@ _OPEN: dict[type[Any], str] = {
     on.PageRead: "_page_read",
     on.Committed: "_committed",
     on.StoreFailed: "_store_failed",
+    on.Revoked: "_authentication_refused",
+    on.Renewal: "_renew",
     on.FrontierMoved: "_frontier_moved",
     on.Tick: "_resend_if_stalled",
     on.Draining: "_drain",
@@ -57,6 +59,8 @@ LEGAL: dict[Phase, dict[type[Any], str]] = {
     Phase.CONNECTED: {
         say.Handshake: "_handshake",
         on.Malformed: "_malformed",
+        on.Revoked: "_ignore",
+        on.Renewal: "_ignore",
         on.FrontierMoved: "_ignore",
         on.Tick: "_give_up_on_handshake",
         on.Draining: "_drain",
@@ -65,6 +69,8 @@ LEGAL: dict[Phase, dict[type[Any], str]] = {
         on.Authenticated: "_authenticated",
         on.AuthenticationRefused: "_authentication_refused",
         on.AuthenticationUnavailable: "_authentication_unavailable",
+        on.Revoked: "_ignore",
+        on.Renewal: "_ignore",
         on.FrontierMoved: "_ignore",
         on.Tick: "_ignore",
         on.Draining: "_drain",
@@ -72,6 +78,8 @@ LEGAL: dict[Phase, dict[type[Any], str]] = {
     Phase.AUTHENTICATED: {
         on.LogRead: "_log_read",
         on.StoreFailed: "_store_failed",
+        on.Revoked: "_authentication_refused",
+        on.Renewal: "_renew",
         on.FrontierMoved: "_ignore",
         on.Tick: "_ignore",
         on.Draining: "_drain",
@@ -80,6 +88,9 @@ LEGAL: dict[Phase, dict[type[Any], str]] = {
     Phase.STREAMING: _OPEN,
     Phase.CLOSED: {},
 }
+
+AUTHENTICATED = (Phase.AUTHENTICATED, Phase.SYNCING, Phase.STREAMING)
+"""It is known who the peer is."""
 
 _ANSWERING = (Phase.AUTHENTICATING, Phase.AUTHENTICATED)
 """The handshake waits for its answer."""
@@ -211,9 +222,15 @@ class Session:
         text = "This connection had its handshake already"
         return [do.Send(say.ErrorMessage(self._next_id(), "DUPLICATE_HANDSHAKE", text, False))]
 
-    def _authentication_refused(self, _event: on.AuthenticationRefused, _now: on.Moment) -> list[do.Action]:
+    def _authentication_refused(
+        self, _event: on.AuthenticationRefused | on.Revoked, _now: on.Moment
+    ) -> list[do.Action]:
         error = ProtocolError("Authentication failed", code="AUTH_FAILED")
         return self._fail(error, do.AUTHENTICATION_FAILED, "authentication failed")
+
+    def _renew(self, event: on.Renewal, _now: on.Moment) -> list[do.Action]:
+        # No error message: it would sign people out, or take them offline (auth.md section 5).
+        return self._close(do.NORMAL, event.reason)
 
     def _authentication_unavailable(self, _event: on.AuthenticationUnavailable, _now: on.Moment) -> list[do.Action]:
         error = ProtocolError("Authentication is not available now", code="AUTH_UNAVAILABLE", retriable=True)

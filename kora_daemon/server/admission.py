@@ -7,10 +7,11 @@ from collections import OrderedDict
 import structlog
 import trio
 
-from kora_daemon.auth.contract import AuthContext, AuthProvider, token_digest
+from kora_daemon.auth.contract import AuthContext, Caller, token_digest
+from kora_daemon.auth.verdicts import REFUSED_FOR_S, Verdicts
 from kora_daemon.errors import AuthUnavailable
+from kora_daemon.server.authority import Authority
 
-AUTHENTICATION_TIMEOUT_S = 10.0
 MAX_REFUSAL_DELAY_S = 30.0
 _REMEMBERED_REFUSALS = 10_000
 _FORGOTTEN_AFTER_S = 120.0
@@ -19,55 +20,52 @@ log = structlog.get_logger("kora.auth")
 
 
 class Admission:
-    """Asks the provider, and holds refusals back: 1 s, doubling for the same address and token, up to 30 s.
+    """Asks the authority, and holds refusals back: 1 s, doubling for the same address and token, up to 30 s.
 
-    Refused stock clients come back about every second for ever, since connecting succeeded.
+    Refused stock clients come back about every second for ever, since connecting succeeded. So a refusal is remembered
+    for a few seconds and costs no look-up then; only for the same token from the same caller, who may have mattered.
     """
 
-    def __init__(
-        self, provider: AuthProvider, refusal_delay_s: float = 1.0, *, allow_query_token: bool = False
-    ) -> None:
-        self._provider = provider
+    def __init__(self, authority: Authority, refusal_delay_s: float = 1.0, *, allow_query_token: bool = False) -> None:
+        self._authority = authority
         self._refusal_delay_s = refusal_delay_s
         self._allow_query_token = allow_query_token
-        self._refusals: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self._refused: Verdicts[bool] = Verdicts()
+        self._delays: OrderedDict[tuple[str, str | None], tuple[float, float]] = OrderedDict()
 
-    async def admit(self, token: object, query_token: str | None, address: str) -> AuthContext | None:
+    async def admit(self, token: object, query_token: str | None, caller: Caller) -> AuthContext | None:
         """The context behind a token, None (late) for a bad one.
 
         `token` is what the handshake carries, of any type. Raises AuthUnavailable when the provider can't decide.
         """
         if token is None:
             token = query_token if query_token is not None and self._allow_query_token else ""
-        context = await self._ask(token) if isinstance(token, str) else None
+        digest = token_digest(token if isinstance(token, str) else repr(type(token)))
+        context = await self._ask(token, digest, caller) if isinstance(token, str) else None
         if context is None:
-            digest = token_digest(token if isinstance(token, str) else repr(type(token)))
-            log.warning("auth.refused", address=address)
-            await trio.sleep(self._next_delay((address, digest)))
+            log.warning("auth.refused", address=caller.address)
+            await trio.sleep(self._next_delay(digest, caller.address))
         return context
 
-    async def _ask(self, token: str) -> AuthContext | None:
+    async def _ask(self, token: str, digest: str, caller: Caller) -> AuthContext | None:
+        if self._refused.get((digest, caller), trio.current_time()):
+            return None
         try:
-            with trio.fail_after(AUTHENTICATION_TIMEOUT_S):
-                context = await self._provider.authenticate(token)
-        except AuthUnavailable:
-            log.exception("auth.unavailable")
+            context = await self._authority.judge(token, caller)
+        except AuthUnavailable as error:
+            log.error("auth.unavailable", problem=str(error))
             raise
-        except Exception as error:
-            log.exception("auth.provider_failed")
-            raise AuthUnavailable("The auth provider failed") from error
-        if context is not None and not (isinstance(context.user_id, str) and context.user_id):
-            log.error("auth.provider_failed", problem="the context has no user id")
-            raise AuthUnavailable("The auth provider answered without a user id")
+        if context is None:
+            self._refused.put((digest, caller), True, trio.current_time() + REFUSED_FOR_S)
         return context
 
-    def _next_delay(self, who: tuple[str, str]) -> float:
-        now = trio.current_time()
-        delay, refused_at = self._refusals.pop(who, (0.0, now))
+    def _next_delay(self, digest: str, address: str | None) -> float:
+        who, now = (digest, address), trio.current_time()
+        delay, refused_at = self._delays.pop(who, (0.0, now))
         if now - refused_at > _FORGOTTEN_AFTER_S:
             delay = 0.0
         delay = min(max(2 * delay, self._refusal_delay_s), MAX_REFUSAL_DELAY_S)
-        self._refusals[who] = (delay, now)
-        while len(self._refusals) > _REMEMBERED_REFUSALS:
-            self._refusals.popitem(last=False)
+        self._delays[who] = (delay, now)
+        while len(self._delays) > _REMEMBERED_REFUSALS:
+            self._delays.popitem(last=False)
         return delay

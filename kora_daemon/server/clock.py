@@ -16,6 +16,11 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def wall_s() -> float:
+    """The same in seconds, as tokens count."""
+    return wall_ms() / 1000
+
+
 def now() -> Moment:
     """Wall time, and the event loop's clock for everything that waits."""
     return Moment(wall_ms(), int(trio.current_time() * 1000))

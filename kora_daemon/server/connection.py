@@ -15,7 +15,7 @@ import trio
 
 from kora_daemon.apply.authority import VISITOR, Authority
 from kora_daemon.apply.pipeline import BatchOutcome
-from kora_daemon.auth.contract import AuthContext
+from kora_daemon.auth.contract import AuthContext, Caller, Standing
 from kora_daemon.errors import AuthUnavailable, StoreError
 from kora_daemon.model.delivery import Page
 from kora_daemon.model.operation import Operation
@@ -24,8 +24,9 @@ from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol.delivery import LogSpan, Read
 from kora_daemon.protocol.messages import AwarenessUpdate
-from kora_daemon.protocol.session import Phase, Session
-from kora_daemon.server.clock import new_id, now
+from kora_daemon.protocol.session import AUTHENTICATED, Phase, Session
+from kora_daemon.server.clock import new_id, now, wall_s
+from kora_daemon.server.identity import COME_AGAIN, Identity
 from kora_daemon.server.outage import Outage
 from kora_daemon.server.services import Origin, Services
 from kora_daemon.server.transport import Transport
@@ -42,14 +43,16 @@ log = structlog.get_logger("kora.session")
 class Connection:
     """Lives as long as its transport. `number` is unique within the process, from 1."""
 
-    def __init__(self, number: int, transport: Transport, services: Services, origin: Origin, *, full: bool) -> None:
+    def __init__(
+        self, number: int, transport: Transport, services: Services, origin: Origin, *, limit_reached: str | None
+    ) -> None:
         self.number = number
         self.origin = origin
         self.session = Session(number, services.rules, now(), new_id)
         self._transport = transport
         self._services = services
-        self._full = full
-        self._auth = AuthContext("")
+        self._limit_reached = limit_reached
+        self._identity = Identity(AuthContext(""), 0, 0)
         self._events: list[on.AnyEvent] = []
         self._stepping = False
         self._jobs: list[do.Action] = []
@@ -100,8 +103,8 @@ class Connection:
 
     def opened(self) -> None:
         """Frames may be sent."""
-        if self._full:
-            log.warning("session.refused", **self._who, reason="max_connections")
+        if self._limit_reached is not None:
+            log.warning("session.refused", **self._who, reason=self._limit_reached)
             self._perform_all(self.session.refuse())
 
     @property
@@ -157,8 +160,27 @@ class Connection:
         """The daemon shuts down."""
         self._happened(on.Draining())
 
+    @property
+    def identity(self) -> Identity | None:
+        """Who it is, None before authentication and after the end."""
+        return self._identity if self.session.phase in AUTHENTICATED else None
+
+    def judged(self, standing: Standing) -> None:
+        """Take what a re-check has found."""
+        if self.identity is not None and (change := self.identity.change(standing, wall_s())) is not None:
+            self._dismiss(change)
+
+    def _dismiss(self, event: on.Revoked | on.Renewal) -> None:
+        log.info(
+            "session.dismissed", **self._who, user=self.session.user_id, reason=getattr(event, "reason", "revoked")
+        )
+        self._happened(event)
+
     def sweep(self) -> None:
         """Look for overdue things."""
+        identity = self.identity
+        if identity and self._services.authority.rules.close_on_expiry and identity.outlives_token(wall_s()):
+            self._dismiss(on.Renewal(f"the token has expired, {COME_AGAIN}"))
         transport, due_ms = self._transport, self.session.due_ms
         # What has not left this machine is not lost: a peer that reads slowly is waited for, not sent everything twice.
         if (
@@ -229,7 +251,7 @@ class Connection:
     @property
     def _authority(self) -> Authority:
         """In whose name this session uploads."""
-        services, auth = self._services, self._auth
+        services, auth = self._services, self._identity.context
         claimant = VISITOR if auth.is_visitor else auth.user_id
         return Authority(
             self.session.node_id,
@@ -323,7 +345,7 @@ class Connection:
     async def _work(self, job: do.Action) -> on.Event | None:
         services = self._services
         if isinstance(job, do.Commit) and services.validation is not None:
-            verdicts = await services.validation.judge(job.operations, self._auth)
+            verdicts = await services.validation.judge(job.operations, self._identity.context)
             self._submit(job, verdicts.accepted, verdicts.rejections)
             return None
         if isinstance(job, do.Authenticate):
@@ -339,12 +361,14 @@ class Connection:
 
     async def _authenticate(self, job: do.Authenticate) -> on.Event:
         try:
-            context = await self._services.admission.admit(job.token, self.origin.query_token, self.origin.address)
+            caller = Caller(job.node_id, self.origin.address)
+            context = await self._services.admission.admit(job.token, self.origin.query_token, caller)
         except AuthUnavailable:
             return on.AuthenticationUnavailable()
         if context is None:
             return on.AuthenticationRefused()
-        self._auth = context
+        self._identity = Identity(context, trio.current_time(), wall_s())
+        self._services.lobby.leave(self.number)
         return on.Authenticated(context.user_id, context.scopes)
 
 

@@ -7,8 +7,10 @@ from msgspec import Struct
 from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.protocol.session import SessionRules
 from kora_daemon.server.admission import Admission
+from kora_daemon.server.authority import Authority
 from kora_daemon.server.awareness import AwarenessBroadcaster
 from kora_daemon.server.hub import Hub
+from kora_daemon.server.lobby import Lobby
 from kora_daemon.server.readers import Readers
 from kora_daemon.server.relay import Relay
 from kora_daemon.server.validation import Validation
@@ -19,7 +21,9 @@ class Services(Struct, frozen=True):
     """What all connections of a server share."""
 
     rules: SessionRules
+    authority: Authority
     admission: Admission
+    lobby: Lobby
     writer: Writer
     readers: Readers
     hub: Hub

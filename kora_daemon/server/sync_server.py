@@ -11,8 +11,7 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kora_daemon.apply.authority import NodeBinding
-from kora_daemon.apply.pipeline import ApplyRules, Pipeline
+from kora_daemon.apply.pipeline import Pipeline
 from kora_daemon.apply.predicates import checked_predicate
 from kora_daemon.apply.refill import refill
 from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome, TrustedWrite, with_record_ids
@@ -20,54 +19,30 @@ from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.errors import StoreError, StoreUnavailable
 from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.protocol.actions import GOING_AWAY
-from kora_daemon.protocol.session import AcceptedScope, SessionRules
-from kora_daemon.protocol.uploads import UploadLimits
+from kora_daemon.protocol.session import SessionRules
 from kora_daemon.server.admission import Admission
+from kora_daemon.server.authority import Authority
 from kora_daemon.server.awareness import AwarenessBroadcaster, AwarenessRelay
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.connection import Connection
 from kora_daemon.server.follower import LogFollower
 from kora_daemon.server.hub import Hub
+from kora_daemon.server.lobby import Lobby
 from kora_daemon.server.neighbours import Neighbours
+from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.readers import Readers, encode_entry
+from kora_daemon.server.rechecks import Rechecks
 from kora_daemon.server.relay import Relay
 from kora_daemon.server.services import Origin, Services
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
-from kora_daemon.server.validation import DEFAULT_TIMEOUT_S, Validation, Validator
+from kora_daemon.server.validation import Validation
 from kora_daemon.server.writer import TrustedRequest, Writer
 from kora_daemon.store.contract import Channel, Store
 
 log = structlog.get_logger("kora.server")
 
 CHECKPOINT_INTERVAL_S = 0.25
-
-
-class ServerOptions(Struct, frozen=True):
-    """How a server behaves; the defaults are those of the configuration file. Times in seconds."""
-
-    schema_version: int = 1
-    supported_schema_versions: tuple[int, int] | None = None
-    """Inclusive; None = `schema_version` alone."""
-    batch_size: int = 100
-    max_connections: int = 0
-    """0 = unlimited."""
-    uploads: UploadLimits = UploadLimits()
-    max_awareness_bytes: int = 16_384
-    handshake_timeout: float = 10.0
-    ping_interval: float = 25.0
-    apply: ApplyRules = ApplyRules()
-    validator: Validator | None = None
-    validator_timeout: float = DEFAULT_TIMEOUT_S
-    refusal_delay: float = 1.0
-    allow_query_token: bool = False
-    accepted_scope: AcceptedScope = "full"
-    node_binding: NodeBinding = "off"
-    node_handover: bool = True
-    shutdown_grace: float = 10.0
-    reader_threads: int = 4
-    outage_patience: float = 0.0
-    """How long uploads and downloads wait for a store that does not answer, before their sessions are closed."""
 
 
 class Status(Struct, frozen=True):
@@ -84,15 +59,18 @@ class Status(Struct, frozen=True):
 class SyncServer:
     """Syncs the devices that are handed to it with `handle_connection`.
 
-    `start` inside a nursery of yours, `stop` when done. The store is opened and closed by the server.
+    `start` inside a nursery of yours, `stop` when done. The store is opened and closed by the server, the provider
+    tended and closed.
     """
 
     def __init__(self, store: Store, auth: AuthProvider, options: ServerOptions | None = None) -> None:
         self._store = store
-        self._auth = auth
         self._options = options or ServerOptions()
-        self._numbers = count(1)
+        self._authority = Authority(auth, self._options.auth)
         self._connections: dict[Connection, trio.CancelScope] = {}
+        self._rechecks = Rechecks(self._authority, lambda: list(self._connections))
+        self._lobby = Lobby(self._options.max_unauthenticated, self._options.max_unauthenticated_per_address)
+        self._numbers = count(1)
         self._admitted = 0
         """Connections that were not refused for want of room."""
         self._stop = trio.Event()
@@ -131,6 +109,8 @@ class SyncServer:
                 core.start_soon(services.hub.sweep)
                 core.start_soon(services.awareness.run)
                 core.start_soon(self._keep_house, services.writer)
+                core.start_soon(self._authority.tend)
+                core.start_soon(self._rechecks.run)
                 follower = LogFollower(services.hub, services.readers, floor)
                 core.start_soon(follower.watch)
                 core.start_soon(follower.follow)
@@ -153,17 +133,24 @@ class SyncServer:
         finally:
             self._services = None
             with trio.CancelScope(shield=True):
+                await self._authority.close()
                 if self._channel is not None:
                     await thread.run(self._channel.close)
                 await thread.run(self._store.close)
             self._stopped.set()
 
     def reconfigure(self, auth: AuthProvider, options: ServerOptions) -> None:
-        """Use this provider and these options for the sessions to come; no session is dropped.
+        """Use this provider and these options for the sessions to come.
 
-        May be called from any thread.
+        Those that are there are judged again by this provider. May be called from any thread.
         """
-        self._auth, self._options = auth, options
+        self._options = options
+        self._authority.replace(auth, options.auth)
+        self._lobby.most, self._lobby.most_per_address = (
+            options.max_unauthenticated,
+            options.max_unauthenticated_per_address,
+        )
+        self._rechecks.soon()
         if self._services is not None:
             rules, admission, validation = self._rules(), self._admission(), self._validation(self._services.readers)
             self._services = replace(self._services, rules=rules, admission=admission, validation=validation)
@@ -216,7 +203,9 @@ class SyncServer:
         pipeline = Pipeline(self._store.node_id, options.apply)
         return Services(
             self._rules(),
+            self._authority,
             self._admission(),
+            self._lobby,
             Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience),
             readers,
             hub,
@@ -237,7 +226,7 @@ class SyncServer:
 
     def _admission(self) -> Admission:
         options = self._options
-        return Admission(self._auth, options.refusal_delay, allow_query_token=options.allow_query_token)
+        return Admission(self._authority, options.refusal_delay, allow_query_token=options.allow_query_token)
 
     def _rules(self) -> SessionRules:
         options = self._options
@@ -254,20 +243,29 @@ class SyncServer:
     async def handle_connection(self, transport: Transport, origin: Origin | None = None) -> None:
         """Serve one device over `transport`; returns when it has gone. Its troubles stay in here."""
         services = self._running
-        limit = self._options.max_connections
-        full = 0 < limit <= self._admitted
         if self._stop.is_set():
             await transport.close(GOING_AWAY, "server is shutting down")
             return
-        connection = Connection(next(self._numbers), transport, services, origin or Origin(), full=full)
-        self._admitted += not full
+        origin = origin or Origin()
+        limit = self._limit_reached(origin.address)
+        connection = Connection(next(self._numbers), transport, services, origin, limit_reached=limit)
+        if limit is None:
+            self._admitted += 1
+            self._lobby.enter(connection.number, origin.address)
         with trio.CancelScope() as scope:
             self._connections[connection] = scope
             try:
                 await connection.run()
             finally:
-                self._admitted -= not full
+                self._lobby.leave(connection.number)
+                self._admitted -= limit is None
                 del self._connections[connection]
+
+    def _limit_reached(self, address: str) -> str | None:
+        """The name of the limit that keeps one more connection from this address out."""
+        if 0 < self._options.max_connections <= self._admitted:
+            return "max_connections"
+        return self._lobby.limit_reached(address)
 
     @property
     def _running(self) -> Services:

@@ -18,7 +18,8 @@ from kora_daemon.auth.revocations import RevocationList
 from kora_daemon.auth.scoping import TableScoping
 from kora_daemon.auth.templates import parse_table
 from kora_daemon.auth.token import StaticToken, StaticTokenProvider, TokenAuthProvider
-from tests.support.auth import TABLES, ThreadCalls, UserTables
+from kora_daemon.server.auth_calls import AuthCalls
+from tests.support.auth import TABLES, UserTables
 
 VECTORS = Path(__file__).parent / "data" / "vectors"
 PROVIDERS = json.loads((VECTORS / "auth-providers.json").read_text("utf-8"))
@@ -104,7 +105,7 @@ async def test_a_user_of_the_tables(case: Case, tables: UserTables, tmp_path: Pa
         revoked=RevocationList(revoked),
         clock=lambda: case["now_ms"] / 1000,
     )
-    asked.use(ThreadCalls())
+    asked.use(AuthCalls())
     before = tables.last_seen()
     context = await asked.authenticate(case["token"])
     assert (None if context is None else as_json(context)) == case["expect"]["context"]

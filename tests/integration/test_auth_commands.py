@@ -16,7 +16,7 @@ from kora_daemon.auth.build import build_provider
 from kora_daemon.auth.kora_tokens import HEADER, KoraTokens
 from kora_daemon.config import load_settings
 from kora_daemon.errors import KoraError
-from koractl import token
+from koractl.app import app
 from koractl.options import Invocation
 from tests.support.tokens import SECRET, jwks, public_jwk
 
@@ -42,7 +42,7 @@ class Desk:
     def run(self, *arguments: str, given: str | None = None) -> Any:
         command, *rest = arguments
         ran: Result = CliRunner().invoke(
-            token.app, [command, "--config", str(self.config), *rest], input=given, obj=Invocation()
+            app, ["token", command, "--config", str(self.config), *rest], input=given, obj=Invocation()
         )
         if ran.exception is not None and not isinstance(ran.exception, SystemExit):
             raise ran.exception
@@ -59,7 +59,7 @@ class Desk:
         return ran.exit_code, json.loads(ran.output)
 
     async def accepts(self, shown: str) -> str | None:
-        settings = load_settings(self.config, {}, allow_pending=True)
+        settings = load_settings(self.config, {})
         context = await build_provider(settings.auth).authenticate(shown)
         return None if context is None else context.user_id
 

@@ -16,7 +16,7 @@ from tests.support.config import load
 from tests.support.tokens import SECRET
 
 PAGE = (Path(__file__).parents[2] / "docs" / "auth.md").read_text()
-RECIPES = re.findall(r"^```TOML\n(.*?)^```$", PAGE, re.DOTALL | re.M)
+RECIPES = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.DOTALL | re.M)
 ENVIRONMENT = dict.fromkeys(re.findall(r"\$\{([A-Z_]+)", PAGE), SECRET)
 FIELDS = ("userId", "orgId", "tenant", "status", "ownerId")
 
@@ -30,7 +30,7 @@ def test_a_recipe_makes_a_provider(recipe: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "myapp").mkdir()
     (tmp_path / "myapp" / "auth.py").write_text("SESSIONS = {}\n" + _python())
-    settings = load(tmp_path, recipe, ENVIRONMENT, allow_pending=True).auth
+    settings = load(tmp_path, recipe, ENVIRONMENT).auth
     fields = {name: {"kind": "string"} for name in FIELDS}
     names = ("todos", "projects", "settings", "responses", "forms", "invoices")
     schema = read_schema({"version": 1, "collections": {name: {"fields": fields} for name in names}}, "schema.json")

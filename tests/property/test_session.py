@@ -19,7 +19,7 @@ from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.delivery import LogSpan
-from kora_daemon.protocol.session import Phase, Session, SessionRules
+from kora_daemon.protocol.session import AUTHENTICATED, Phase, Session, SessionRules
 from kora_daemon.protocol.uploads import UploadLimits
 from tests.support.operations import NOON_MS, entry, operation
 
@@ -186,6 +186,13 @@ class AnySession(RuleBasedStateMachine):
         self.elapsed_ms += ms
         self.take(on.Tick())
 
+    @precondition(lambda self: self.session.phase not in AUTHENTICATED)
+    @rule(verdict=st.sampled_from([on.Revoked(), on.Renewal("come again")]))
+    def somebody_unknown_is_judged(self, verdict: on.Event) -> None:
+        before = self.session.phase
+        self.take(verdict)
+        assert self.session.phase is before
+
     @rule(growth=st.integers(0, 4))
     def the_log_grows(self, growth: int) -> None:
         self.frontier += growth
@@ -248,6 +255,8 @@ class AnySession(RuleBasedStateMachine):
             fatal += [on.AuthenticationRefused(), on.AuthenticationUnavailable()]
         elif self.asked or self.reading or self.handed_over:
             fatal += [on.StoreFailed()]
+        if self.session.phase in AUTHENTICATED:
+            fatal += [on.Revoked(), on.Renewal("come again")]
         event = data.draw(st.sampled_from(fatal))
         self.take(event)
         drains = isinstance(event, on.Draining) and self.handed_over

@@ -1,23 +1,19 @@
-"""Authentication in tests: user tables as `@korajs/auth` makes them, and threads as the server lends them."""
+"""The user tables of `@korajs/auth` in tests, as that server makes them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import apsw
 import psycopg
-import trio
 
 from kora_daemon.auth.users import UserDirectory
-from kora_daemon.errors import AuthUnavailable
-from kora_daemon.server.threads import ThreadPool
 from kora_daemon.store.postgres.users import PostgresUsers
 from kora_daemon.store.sqlite.users import SqliteUsers
 from tests.support.postgres import server
 
-T = TypeVar("T")
 Row = Mapping[str, Any]
 
 SQLITE_TABLES = """
@@ -132,20 +128,3 @@ def _device(name: str, user: str, last_seen_at: int) -> Row:
         "id": name, "user_id": user, "public_key": "", "name": "Browser", "revoked": False,
         "created_at": 1, "last_seen_at": last_seen_at,
     }  # fmt: skip
-
-
-class ThreadCalls:
-    """What the server lends providers: a few threads, and deadlines."""
-
-    def __init__(self, threads: int = 8) -> None:
-        self._threads = ThreadPool("kora-auth", threads)
-
-    async def blocking(self, call: Callable[[], T], timeout_s: float) -> T:
-        return await self.awaiting(lambda: self._threads.run_abandonable(call), timeout_s)
-
-    async def awaiting(self, call: Callable[[], Awaitable[T]], timeout_s: float) -> T:
-        try:
-            with trio.fail_after(timeout_s):
-                return await call()
-        except trio.TooSlowError:
-            raise AuthUnavailable(f"No answer within {timeout_s:g} s") from None

@@ -68,7 +68,6 @@ def test_jwts_of_somebody_else(tmp_path: Path) -> None:
         scopes = { todos = { orgId = "{org.id}" } }
         readonly = true
         """,
-        allow_pending=True,
     ).auth
     assert auth.jwt is not None
     assert auth.jwt.jwks_file == tmp_path / "jwks.json"
@@ -99,7 +98,6 @@ def test_public_data_beside_users_of_a_kora_server(tmp_path: Path) -> None:
         touch_interval = 60.0
         """,
         {"NEW": SECRET, "OLD": SECRET[::-1]},
-        allow_pending=True,
     ).auth
     assert auth.kora is not None
     assert auth.kora.secret == (SECRET, SECRET[::-1])
@@ -112,7 +110,6 @@ def test_scopes_that_hide_everything_are_not_the_same_as_none(tmp_path: Path) ->
         tmp_path,
         '[auth]\nkind = "mixed"\nprimary = "kora"\n[auth.anonymous.scopes]\n'
         f'[auth.kora]\ndatabase = ""\nsecret = "{SECRET}"',
-        allow_pending=True,
     ).auth.anonymous
     assert anonymous is not None
     assert anonymous.scopes == {}
@@ -142,13 +139,11 @@ def test_static_tokens(tmp_path: Path) -> None:
     assert (second.sha256, second.metadata) == (digest, {"plan": "pro", "seats": 5})
 
 
-def test_scopes_of_a_static_token_are_understood_and_refused_while_nothing_enforces_them(tmp_path: Path) -> None:
-    toml = STATIC + 'token = "t"\nscopes = { invoices = { tenant = "t1", paid = true } }'
-    (token,) = load(tmp_path, toml, allow_pending=True).auth.tokens
+def test_scopes_of_a_static_token(tmp_path: Path) -> None:
+    (token,) = load(
+        tmp_path, STATIC + 'token = "t"\nscopes = { invoices = { tenant = "t1", paid = true } }'
+    ).auth.tokens
     assert token.scopes == {"invoices": {"tenant": "t1", "paid": True}}
-    assert [problem.partition("; ")[0] for problem in problems(tmp_path, toml, allow_pending=False)] == [
-        "auth.tokens (kora.toml): not there yet in this version: scopes of a token"
-    ]
 
 
 @pytest.mark.parametrize(
@@ -243,6 +238,19 @@ def test_one_token_in_two_entries_is_refused_in_whatever_form(tmp_path: Path) ->
             "auth.scopes (kora.toml): is set, but used only with signed-in users (a kind other than none)",
         ),
         (
+            "[auth]\nrequire_scopes = true",
+            'auth.require_scopes (kora.toml): is set, but with kind = "none" nobody has scopes, expected another kind',
+        ),
+        (
+            '[auth]\nkind = "kora"\nrequire_scopes = true\nshared_data = true\n'
+            f'[auth.kora]\ndatabase = ""\nsecret = "{SECRET}"',
+            "auth.require_scopes (kora.toml): is set together with shared_data",
+        ),
+        (
+            STATIC.replace("[auth]", "[auth]\nrequire_scopes = true", 1) + 'token = "t"\nunscoped = true',
+            "auth.require_scopes (kora.toml): is set, but auth.tokens has unscoped = true",
+        ),
+        (
             '[auth]\nprimary = "kora"',
             'auth.primary (kora.toml): is set, but used only with kind = "mixed"',
         ),
@@ -255,7 +263,7 @@ def test_a_contradiction_is_refused(tmp_path: Path, toml: str, problem: str) -> 
 
 def test_tokens_of_a_daemon_that_asks_for_none_are_not_silently_ignored(tmp_path: Path) -> None:
     toml = '[[auth.tokens]]\ntoken = "t"\nuser = "u"\nunscoped = true'
-    assert problems(tmp_path, toml, allow_pending=False) == [
+    assert problems(tmp_path, toml) == [
         'auth.tokens (kora.toml): is set, but used only with kind = "token" and source = "static"'
     ]
 

@@ -94,7 +94,7 @@ def test_what_a_first_user_gets_can_be_served_as_it_is() -> None:
 
 @pytest.mark.parametrize("file", sorted(CONFIG.glob("*.toml")), ids=lambda file: file.name)
 def test_every_sample_is_well_formed(file: Path) -> None:
-    assert load_settings(file, ENVIRONMENT, allow_pending=True).source == file
+    assert load_settings(file, ENVIRONMENT).source == file
 
 
 def test_commented_out_tokens_of_the_sqlite_sample_work_when_taken_in(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_commented_out_tokens_of_the_sqlite_sample_work_when_taken_in(tmp_path: 
 
 
 def test_the_scopes_of_the_public_forms_name_what_its_schema_has() -> None:
-    auth = load_settings(CONFIG / "public-forms.toml", ENVIRONMENT, allow_pending=True).auth
+    auth = load_settings(CONFIG / "public-forms.toml", ENVIRONMENT).auth
     collections = json.loads((CONFIG / "schema.json").read_text())["collections"]
     assert auth.scopes is not None
     assert auth.anonymous is not None

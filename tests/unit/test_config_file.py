@@ -308,9 +308,6 @@ def test_a_path_of_the_daemons_own_or_none_at_all_is_refused(tmp_path: Path, pat
         ('routes = [{ path = "/api", python = "app:handle" }]', "routes"),
         ('awareness = { group_by = ["orgId"] }', "awareness.group_by"),
         ('blobs = { kind = "directory" }', "blobs.kind"),
-        ('auth = { kind = "token", source = "python", python = "app:auth" }', "auth.source"),
-        ('auth = { kind = "token", source = "command", command = ["x"] }', "auth.source"),
-        ('auth = { kind = "kora", kora = { secret_file = "kora.toml", database = "" } }', "auth.kind"),
     ],
 )
 def test_a_feature_to_come_is_well_formed_and_says_that_it_is_not_there(tmp_path: Path, toml: str, path: str) -> None:

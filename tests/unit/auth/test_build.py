@@ -44,7 +44,7 @@ def settings(folder: Path, toml: str) -> AuthSettings:
     (folder / "short.txt").write_text(f"{SECRET}\nshort-one\n")
     (folder / "revoked.txt").write_text("gone\n")
     (folder / "latin.txt").write_bytes(b"\xff" * 40)
-    return load(folder, toml, allow_pending=True).auth
+    return load(folder, toml).auth
 
 
 def built(folder: Path, toml: str, **more: Any) -> Any:

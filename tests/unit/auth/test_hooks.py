@@ -27,7 +27,7 @@ from kora_daemon.auth.templates import parse_table
 from kora_daemon.auth.token import HookProvider, StaticToken, StaticTokenProvider, TokenAuthProvider
 from kora_daemon.auth.web import MAX_ANSWER_BYTES, http_hook, key_set_fetcher
 from kora_daemon.errors import AuthUnavailable
-from tests.support.auth import ThreadCalls
+from kora_daemon.server.auth_calls import AuthCalls
 
 HERE = Caller("node-1", "192.0.2.1")
 
@@ -48,7 +48,7 @@ async def test_a_validator_may_be_plain_or_async() -> None:
 
     for validate in (plain, other, partial(other), lambda token: other(token or "")):
         provider = TokenAuthProvider(validate, shared_data=True)
-        provider.use(ThreadCalls())
+        provider.use(AuthCalls())
         assert await provider.authenticate("ali") == AuthContext("ali")
         assert await provider.authenticate("") is None
         assert await provider.authenticate("x" * (1 << 17)) is None
@@ -117,7 +117,7 @@ async def test_a_validator_that_hangs_is_given_up() -> None:
 
     for validate in (lambda token: over.wait(5), forever):
         provider = TokenAuthProvider(validate, timeout_s=0.01)
-        provider.use(ThreadCalls())
+        provider.use(AuthCalls())
         with pytest.raises(AuthUnavailable):
             await provider.authenticate("t")
     over.set()
@@ -221,7 +221,7 @@ async def test_the_primary_provider_is_told_who_calls_and_lent_threads() -> None
 
     primary = HookProvider(ask)
     provider = MixedAuthProvider(primary, {})
-    provider.use(ThreadCalls())
+    provider.use(AuthCalls())
     assert await provider.judge("t", HERE) is None
     assert callers == [(HERE, "kora-auth")]
     provider.tend()
@@ -294,7 +294,7 @@ async def test_a_service_is_asked_and_its_answer_is_the_context(endpoint: Endpoi
     endpoint.body = json.dumps({"userId": "ali", "scopes": {"todos": {}}}).encode()
     url = f"http://127.0.0.1:{endpoint.port}/auth?x=1"
     provider = HookProvider(http_hook(url, {"Authorization": "Bearer hook", "X-Name": "ö"}, 5.0))
-    provider.use(ThreadCalls())
+    provider.use(AuthCalls())
     assert await provider.judge("tök\ud800en", HERE) == AuthContext("ali", {"todos": {}})
     ((method, path, headers, body),) = endpoint.asked
     assert (method, path, headers["Authorization"]) == ("POST", "/auth?x=1", "Bearer hook")
@@ -408,7 +408,7 @@ class Child:
         self.hook = CommandHook([sys.executable, "-u", str(folder / "child.py")], timeout_s, lambda: self.now)
         self.provider = HookProvider(self.hook, shared=True)
         self.provider.on_close = self.hook.close
-        self.provider.use(ThreadCalls())
+        self.provider.use(AuthCalls())
 
     async def says(self, token: str) -> AuthContext | None:
         return await self.provider.judge(token, HERE)

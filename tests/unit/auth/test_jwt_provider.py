@@ -20,7 +20,7 @@ from kora_daemon.auth.keys import secret_key
 from kora_daemon.auth.scoping import HookScoping, Scoping, TableScoping, Unrestricted
 from kora_daemon.auth.templates import parse_grant, parse_table
 from kora_daemon.errors import AuthUnavailable
-from tests.support.auth import ThreadCalls
+from kora_daemon.server.auth_calls import AuthCalls
 from tests.support.tokens import NOW, SECRET, jwks, keys, private_key, public_jwk, token
 
 RULES = JwtRules(("ES256", "RS256", "EdDSA"))
@@ -93,7 +93,7 @@ async def test_scopes_may_be_somebodys_code() -> None:
         return {"a": {"todos": {"org": claims.get("org")}}, "b": None, "c": False, "d": {"todos": []}}[user_id]
 
     asked = provider(HookScoping(scopes))
-    asked.use(ThreadCalls())
+    asked.use(AuthCalls())
     first = await asked.authenticate(token(sub="a", org=1))
     assert first is not None
     assert first.scopes == {"todos": {"org": 1}}
@@ -121,7 +121,7 @@ class Issuer:
 
     def provider(self) -> JwtProvider:
         made = provider(source=FetchedKeys(self.fetch, lambda: self.clock))
-        made.use(ThreadCalls())
+        made.use(AuthCalls())
         return made
 
 

@@ -21,9 +21,10 @@ from kora_daemon.auth.scoping import TableScoping
 from kora_daemon.auth.templates import parse_table
 from kora_daemon.auth.users import LastSeen
 from kora_daemon.errors import AuthUnavailable, StoreUnavailable
+from kora_daemon.server.auth_calls import AuthCalls
 from kora_daemon.store.postgres.users import PostgresUsers
 from kora_daemon.store.sqlite.users import SqliteUsers
-from tests.support.auth import TABLES, SqliteTables, ThreadCalls, UserTables
+from tests.support.auth import TABLES, SqliteTables, UserTables
 from tests.support.tokens import NOW, SECRET
 
 OLD_SECRET = SECRET[::-1]
@@ -54,7 +55,7 @@ def tables(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[UserTable
 
 def provider(tables: UserTables, clock: Clock | None = None, scopes: Any = None, **more: Any) -> KoraAuthProvider:
     made = KoraAuthProvider([SECRET], tables.directory(), scopes, clock=clock or Clock(), **more)
-    made.use(ThreadCalls())
+    made.use(AuthCalls())
     return made
 
 
@@ -256,7 +257,7 @@ class Slow:
 async def test_a_look_up_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kora_daemon.auth.kora.LOOK_UP_TIMEOUT_S", 0.01)
     asked = KoraAuthProvider([SECRET], Slow(), clock=Clock())
-    asked.use(ThreadCalls())
+    asked.use(AuthCalls())
     with pytest.raises(AuthUnavailable):
         await asked.authenticate(issued())
 

@@ -1,0 +1,57 @@
+"""Connections that nobody knows yet, and how many of them there may be (auth.md section 5)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import IPv6Address, ip_address
+
+_PREFIX = 64
+"""Bits of an IPv6 address: whoever has one has all that begin with them."""
+
+
+class Lobby:
+    """Where connections wait until they are authenticated; those that are refused wait for their end here, too.
+
+    `most` of all, and `most_per_address`; 0 = any number.
+    """
+
+    def __init__(self, most: int = 0, most_per_address: int = 0) -> None:
+        self.most = most
+        self.most_per_address = most_per_address
+        self._waiting: dict[int, str] = {}
+        self._from: Counter[str] = Counter()
+
+    def limit_reached(self, address: str) -> str | None:
+        """The name of the limit that keeps another connection from this address out, None when it may come in."""
+        if 0 < self.most <= len(self._waiting):
+            return "max_unauthenticated"
+        if 0 < self.most_per_address <= self._from[_household(address)]:
+            return "max_unauthenticated_per_address"
+        return None
+
+    def enter(self, number: int, address: str) -> None:
+        """Connection `number` waits."""
+        household = _household(address)
+        self._waiting[number] = household
+        self._from[household] += 1
+
+    def leave(self, number: int) -> None:
+        """It does not wait any more."""
+        household = self._waiting.pop(number, None)
+        if household is not None:
+            self._from[household] -= 1
+            if not self._from[household]:
+                del self._from[household]
+
+
+def _household(address: str) -> str:
+    """Who shares the limit of an address."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{int(parsed) >> (128 - _PREFIX):x}::/{_PREFIX}"

@@ -1,0 +1,43 @@
+"""How a server behaves."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from kora_daemon.apply.authority import NodeBinding
+from kora_daemon.apply.pipeline import ApplyRules
+from kora_daemon.protocol.session import AcceptedScope
+from kora_daemon.protocol.uploads import UploadLimits
+from kora_daemon.server.authority import AuthRules
+from kora_daemon.server.validation import DEFAULT_TIMEOUT_S, Validator
+
+
+class ServerOptions(Struct, frozen=True):
+    """How a server behaves; the defaults are those of the configuration file. Times in seconds."""
+
+    schema_version: int = 1
+    supported_schema_versions: tuple[int, int] | None = None
+    """Inclusive; None = `schema_version` alone."""
+    batch_size: int = 100
+    max_connections: int = 0
+    """0 = unlimited, as of the two that follow."""
+    max_unauthenticated: int = 1000
+    """Connections without a good handshake so far."""
+    max_unauthenticated_per_address: int = 100
+    uploads: UploadLimits = UploadLimits()
+    max_awareness_bytes: int = 16_384
+    handshake_timeout: float = 10.0
+    ping_interval: float = 25.0
+    apply: ApplyRules = ApplyRules()
+    validator: Validator | None = None
+    validator_timeout: float = DEFAULT_TIMEOUT_S
+    auth: AuthRules = AuthRules()
+    refusal_delay: float = 1.0
+    allow_query_token: bool = False
+    accepted_scope: AcceptedScope = "full"
+    node_binding: NodeBinding = "off"
+    node_handover: bool = True
+    shutdown_grace: float = 10.0
+    reader_threads: int = 4
+    outage_patience: float = 0.0
+    """How long uploads and downloads wait for a store that does not answer, before their sessions are closed."""
