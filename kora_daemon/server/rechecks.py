@@ -59,8 +59,6 @@ class Rechecks:
             due = self._due()
             self._failures = 0
             for start in range(0, len(due), CHUNK):
-                if self._all_due:
-                    break  # a provider that is not asked any more need not be waited for
                 await self._judge(due[start : start + CHUNK])
                 await trio.sleep(_PAUSE_S)
 
@@ -80,8 +78,8 @@ class Rechecks:
     async def _judge(self, sessions: Sequence[Recheckable]) -> None:
         """Tell these sessions where they stand. One that can't be judged must not hide the others, so look closer."""
         present = [(one, identity.context) for one in sessions if (identity := one.identity) is not None]
-        if not present or self._failures >= MOST_FAILURES:
-            return
+        if not present or self._all_due or self._failures >= MOST_FAILURES:
+            return  # when all are due again, they are asked about again
         try:
             standings = await self._authority.standings([context for _, context in present])
         except AuthUnavailable as error:
