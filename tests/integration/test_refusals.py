@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+from typing import Any
+
 import pytest
 import trio
 
+from kora_daemon.auth.none import NoAuthProvider
+from kora_daemon.auth.token import StaticTokenProvider
 from kora_daemon.server import hub
-from kora_daemon.server.sync_server import ServerOptions
+from kora_daemon.server.listener import ListenerOptions
+from kora_daemon.server.options import ServerOptions
 from tests.support.devices import insert
-from tests.support.network import connected, eventually, running_server, streaming
+from tests.support.network import Host, connected, eventually, running_server, streaming
 
 
 async def test_one_connection_more_than_allowed_is_refused_until_another_has_gone() -> None:
@@ -21,6 +27,55 @@ async def test_one_connection_more_than_allowed_is_refused_until_another_has_gon
         await eventually(lambda: host.server.get_connection_count() == 0)
         async with streaming(host.url, "b"):
             pass
+
+
+async def _refused(host: Host, **options: Any) -> bool:
+    """Whether one more connection is refused for want of room."""
+    async with connected(host.url, **options) as client:
+        with trio.move_on_after(0.2) as silence:
+            error = await client.hear()
+        if silence.cancelled_caught:
+            return False
+        assert (error["code"], error["retriable"]) == ("MAX_CONNECTIONS", True)
+        assert (await client.closed()).code == 4029
+        return True
+
+
+async def test_connections_that_nobody_knows_yet_are_limited_and_those_that_are_known_do_not_count() -> None:
+    async with running_server(options=ServerOptions(max_unauthenticated=2)) as host:
+        async with streaming(host.url, "a"), streaming(host.url, "b"), streaming(host.url, "c") as c:
+            async with connected(host.url), connected(host.url) as idle:
+                assert await _refused(host)
+                await idle.shake_hands("d")
+                assert not await _refused(host)
+            await eventually(lambda: host.server.get_connection_count() == 3)
+            assert not await _refused(host)
+            await c.upload(insert("c", 1))
+
+
+async def test_connections_that_are_held_back_for_their_bad_token_count_until_they_are_gone() -> None:
+    options = ServerOptions(max_unauthenticated=2, refusal_delay=30)
+    async with running_server(auth=StaticTokenProvider([]), options=options) as host:
+        async with connected(host.url) as one, connected(host.url) as other:
+            for client in (one, other):
+                await client.say({"type": "handshake", "nodeId": "a", "versionVector": {}, "schemaVersion": 1})
+            assert await one.hears_nothing()
+            assert await _refused(host)
+        await eventually(lambda: host.server.get_connection_count() == 0)
+        assert not await _refused(host)
+
+
+async def test_one_address_does_not_keep_the_others_out() -> None:
+    options = ServerOptions(max_unauthenticated_per_address=2)
+    listening = ListenerOptions(port=0, trusted_proxies=[ip_network("127.0.0.0/8")])
+    crowd = {"extra_headers": [("X-Forwarded-For", "192.0.2.1")]}
+    async with running_server(options=options, listening=listening) as host:
+        async with connected(host.url, **crowd), connected(host.url, **crowd):
+            assert await _refused(host, **crowd)
+            assert not await _refused(host, extra_headers=[("X-Forwarded-For", "192.0.2.2")])
+            assert not await _refused(host)
+            host.server.reconfigure(NoAuthProvider(), ServerOptions(max_unauthenticated_per_address=3))
+            assert not await _refused(host, **crowd)
 
 
 async def test_an_unsupported_schema_version_is_refused_with_the_range() -> None:

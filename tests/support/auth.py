@@ -99,11 +99,15 @@ class SqliteTables(UserTables):
 
 
 class PostgresTables(UserTables):
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         del folder
-        self.url = server().schema()
-        self.connection = psycopg.connect(self.url, autocommit=True)
+        self.url = url or server().schema()
+        self.connect()
         self.connection.execute(POSTGRES_TABLES.encode())
+
+    def connect(self) -> None:
+        """Once more, when the server was away."""
+        self.connection = psycopg.connect(self.url, autocommit=True)
 
     def execute(self, statement: str, bindings: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         cursor = self.connection.execute(statement.replace("?", "%s").encode(), list(bindings))
