@@ -129,6 +129,8 @@ class FetchedKeys:
 
     def is_due(self) -> bool:
         """Whether there is no set, or one that has not been asked for lately."""
+        if self._fetched_at is None and self._lock.locked():
+            return True  # whoever needs a key waits for the fetch that is under way
         now = self._clock()
         stale = self._fetched_at is None or now - self._fetched_at >= REFRESHED_AFTER_S
         return stale and self._may_fetch()

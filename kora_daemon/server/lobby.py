@@ -12,28 +12,29 @@ _PREFIX = 64
 class Lobby:
     """Where connections wait until they are authenticated; those that are refused wait for their end here, too.
 
-    `most` of all, and `most_per_address`; 0 = any number.
+    `most` of all, and `most_per_address`; 0 = any number. Those that come without an address have none to share.
     """
 
     def __init__(self, most: int = 0, most_per_address: int = 0) -> None:
         self.most = most
         self.most_per_address = most_per_address
-        self._waiting: dict[int, str] = {}
+        self._waiting: dict[int, str | None] = {}
         self._from: Counter[str] = Counter()
 
-    def limit_reached(self, address: str) -> str | None:
+    def limit_reached(self, address: str | None) -> str | None:
         """The name of the limit that keeps another connection from this address out, None when it may come in."""
         if 0 < self.most <= len(self._waiting):
             return "max_unauthenticated"
-        if 0 < self.most_per_address <= self._from[_household(address)]:
+        if address is not None and 0 < self.most_per_address <= self._from[_household(address)]:
             return "max_unauthenticated_per_address"
         return None
 
-    def enter(self, number: int, address: str) -> None:
+    def enter(self, number: int, address: str | None) -> None:
         """Connection `number` waits."""
-        household = _household(address)
+        household = None if address is None else _household(address)
         self._waiting[number] = household
-        self._from[household] += 1
+        if household is not None:
+            self._from[household] += 1
 
     def leave(self, number: int) -> None:
         """It does not wait any more."""

@@ -246,12 +246,12 @@ class SyncServer:
         if self._stop.is_set():
             await transport.close(GOING_AWAY, "server is shutting down")
             return
-        origin = origin or Origin()
-        limit = self._limit_reached(origin.address)
-        connection = Connection(next(self._numbers), transport, services, origin, limit_reached=limit)
+        address = None if origin is None else origin.address
+        limit = self._limit_reached(address)
+        connection = Connection(next(self._numbers), transport, services, origin or Origin(), limit_reached=limit)
         if limit is None:
             self._admitted += 1
-            self._lobby.enter(connection.number, origin.address)
+            self._lobby.enter(connection.number, address)
         with trio.CancelScope() as scope:
             self._connections[connection] = scope
             try:
@@ -261,7 +261,7 @@ class SyncServer:
                 self._admitted -= limit is None
                 del self._connections[connection]
 
-    def _limit_reached(self, address: str) -> str | None:
+    def _limit_reached(self, address: str | None) -> str | None:
         """The name of the limit that keeps one more connection from this address out."""
         if 0 < self._options.max_connections <= self._admitted:
             return "max_connections"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-import ssl
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from kora_daemon.auth.token import HookProvider, StaticToken, StaticTokenProvide
 from kora_daemon.auth.web import MAX_ANSWER_BYTES, http_hook, key_set_fetcher
 from kora_daemon.errors import AuthUnavailable
 from kora_daemon.server.auth_calls import AuthCalls
+from tests.support.endpoint import Endpoint
 
 HERE = Caller("node-1", "192.0.2.1")
 
@@ -242,52 +242,11 @@ async def test_rows_that_leave_the_table_end_their_sessions() -> None:
 # --- source "http"
 
 
-class Endpoint:
-    """A service that answers what it is told to, and remembers what it was asked."""
-
-    def __init__(self, certificate: tuple[str, str] | None = None) -> None:
-        self.status = 200
-        self.body = b"{}"
-        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                length = int(self.headers.get("Content-Length", 0))
-                endpoint.asked.append((self.command, self.path, dict(self.headers), self.rfile.read(length)))
-                self.send_response(endpoint.status)
-                if endpoint.status == 302:
-                    self.send_header("Location", "/elsewhere")
-                self.end_headers()
-                with _gone():
-                    self.wfile.write(endpoint.body)
-
-            do_GET = do_POST
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        if certificate is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*certificate)
-            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-
-def _gone() -> Any:
-    from contextlib import suppress
-
-    return suppress(OSError)
-
-
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
     made = Endpoint()
     yield made
-    made.server.shutdown()
-    made.server.server_close()
+    made.close()
 
 
 async def test_a_service_is_asked_and_its_answer_is_the_context(endpoint: Endpoint) -> None:
@@ -335,7 +294,7 @@ def _raw_server(answer: bytes) -> tuple[socket.socket, int]:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        with _gone():
+        with suppress(OSError):
             peer, _ = listener.accept()
             peer.recv(1 << 16)
             peer.sendall(answer)
@@ -367,8 +326,7 @@ def test_a_key_set_is_fetched_over_tls(request: pytest.FixtureRequest, monkeypat
     endpoint.status = 302
     with pytest.raises(AuthUnavailable):
         key_set_fetcher(url)()
-    endpoint.server.shutdown()
-    endpoint.server.server_close()
+    endpoint.close()
 
 
 # --- source "command"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from threading import Event, Thread
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -46,6 +47,29 @@ def test_before_the_first_fetch_nobody_can_be_judged() -> None:
     issuer.keys.refresh()
     assert issuer.known() == ["a"]
     assert not issuer.keys.is_due()
+
+
+def test_whoever_comes_during_the_first_fetch_waits_for_it() -> None:
+    issuer = Issuer("a")
+    began, end = Event(), Event()
+    waiting: list[Thread] = []
+
+    def fetch() -> bytes:
+        began.set()
+        assert end.wait(10)
+        return issuer.content
+
+    keys = FetchedKeys(fetch, lambda: issuer.now)
+    for _ in range(3):
+        waiting.append(Thread(target=keys.refresh))
+        waiting[-1].start()
+    assert began.wait(10)
+    assert keys.is_due()
+    end.set()
+    for one in waiting:
+        one.join(10)
+    assert [key.kid for key in keys.current()] == ["a"]
+    assert not keys.is_due()
 
 
 def test_an_unknown_kid_makes_for_one_fetch_a_minute() -> None:

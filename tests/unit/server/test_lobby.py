@@ -51,6 +51,16 @@ def test_what_is_no_address_counts_as_it_is_written() -> None:
     assert lobby.limit_reached("local") is None
 
 
+def test_who_comes_without_an_address_shares_none() -> None:
+    lobby = Lobby(most=3, most_per_address=1)
+    for number in (1, 2, 3):
+        assert lobby.limit_reached(None) is None
+        lobby.enter(number, None)
+    assert lobby.limit_reached(None) == "max_unauthenticated"
+    lobby.leave(1)
+    assert lobby.limit_reached(None) is None
+
+
 def test_nothing_is_kept_of_those_who_have_left() -> None:
     lobby = Lobby(most_per_address=5)
     for number in range(10):
