@@ -157,7 +157,9 @@ class AuthSettings:
     primary: str | None = optional(choice("kora", "token"), "kora", 'Kind of the signed-in users of kind "mixed".')
     on_invalid_token: str = key(choice("reject", "anonymous"), "reject", 'What kind "mixed" does with a bad token.')
     anonymous_prefix: str = key(text(), "anon", 'Beginning of the user ids of visitors of kind "mixed".')
-    revalidate: float = key(number(0, _MOST_SECONDS), 30.0, "Seconds between re-checks of live sessions; 0 = never.")
+    revalidate: float = key(
+        number(0, _MOST_SECONDS), 30.0, "Seconds between re-checks of live sessions; 0 = only at SIGHUP."
+    )
     on_expiry: str = key(choice("keep", "close"), "keep", "What becomes of a live session when its token expires.")
     refusal_delay: float = key(
         number(0, 30), 1.0, "Seconds before a refusal is answered; doubles per address and token, up to 30."

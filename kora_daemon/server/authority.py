@@ -53,7 +53,7 @@ class AuthRules(Struct, frozen=True):
     shared_data: bool = False
     """Whether it is on purpose that people have none."""
     revalidate: float = 30.0
-    """Between two re-checks of a live session; 0 = only after a reconfiguration."""
+    """Between two re-checks of a live session; 0 = only when the server is reconfigured."""
     close_on_expiry: bool = False
     """Whether a session ends with its token."""
 

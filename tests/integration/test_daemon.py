@@ -67,18 +67,34 @@ async def test_the_database_and_the_node_id_outlive_a_kill(tmp_path: Path) -> No
     assert [operation["id"] for operation in batch["operations"]] == [wire_operation(1)["id"]]
 
 
+STATIC = (
+    '[server]\nhost = "127.0.0.1"\nport = 0\n[auth]\nkind = "token"\nsource = "static"\nrefusal_delay = 0.1\n'
+    '[[auth.tokens]]\ntoken = "open-sesame"\nuser = "ali"\nunscoped = true\n'
+)
+
+
 async def test_sighup_applies_what_can_change_live_and_drops_nobody(tmp_path: Path) -> None:
     with Daemon(tmp_path) as daemon:
         async with streaming(daemon.url) as client:
             daemon.config.write_text(
-                '[server]\nhost = "127.0.0.1"\nport = 0\n[log]\nlevel = "debug"\n'
-                '[auth]\nkind = "token"\nsource = "static"\nrefusal_delay = 0.1\n'
-                '[[auth.tokens]]\ntoken = "open-sesame"\nuser = "ali"\nunscoped = true\n'
+                '[server]\nhost = "127.0.0.1"\nport = 0\nmax_connections = 1\n[log]\nlevel = "debug"\n'
             )
             daemon.signal(signal.SIGHUP)
             await _until(lambda: "daemon.reloaded" in daemon.logged())
+            async with connected(daemon.url) as other:
+                assert (await other.hear())["code"] == "MAX_CONNECTIONS"
+            assert await client.hears_nothing(1.5)
             await client.upload(wire_operation(1))
             assert (await client.hear())["type"] == "acknowledgment"
+
+
+async def test_auth_that_is_switched_on_asks_everybody_who_is_there_to_sign_in(tmp_path: Path) -> None:
+    with Daemon(tmp_path) as daemon:
+        async with streaming(daemon.url) as client:
+            daemon.config.write_text(STATIC)
+            daemon.signal(signal.SIGHUP)
+            _, closed = await _goodbye(client)
+            assert closed.code == 1000
         async with connected(daemon.url) as stranger:
             assert (await stranger.shake_hands())["code"] == "AUTH_FAILED"
         async with connected(daemon.url) as friend:
