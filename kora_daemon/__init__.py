@@ -36,8 +36,8 @@ from kora_daemon.model.outcome import Rejection
 from kora_daemon.model.record import QueryError, Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Schema
 from kora_daemon.schema_file import load_schema
-from kora_daemon.server.authority import AuthRules
 from kora_daemon.server.awareness import AwarenessRelay
+from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.services import Origin
 from kora_daemon.server.sync_server import Status, SyncServer

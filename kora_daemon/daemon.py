@@ -29,7 +29,7 @@ from kora_daemon.errors import ConfigError, KoraError, ListenError
 from kora_daemon.log import configure as configure_log
 from kora_daemon.parts import Parts, build_auth, build_store, load_parts
 from kora_daemon.protocol.uploads import UploadLimits
-from kora_daemon.server.authority import AuthRules
+from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.listener import Listener, ListenerOptions, addresses, tls_context
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.routes import Routes

@@ -10,7 +10,7 @@ import trio
 from kora_daemon.auth.contract import AuthContext, Caller, token_digest
 from kora_daemon.auth.verdicts import REFUSED_FOR_S, Verdicts
 from kora_daemon.errors import AuthUnavailable
-from kora_daemon.server.authority import Authority
+from kora_daemon.server.identification import Identification
 
 MAX_REFUSAL_DELAY_S = 30.0
 _REMEMBERED_REFUSALS = 10_000
@@ -20,14 +20,16 @@ log = structlog.get_logger("kora.auth")
 
 
 class Admission:
-    """Asks the authority, and holds refusals back: 1 s, doubling for the same address and token, up to 30 s.
+    """Asks who somebody is, and holds refusals back: 1 s, doubling for the same address and token, up to 30 s.
 
     Refused stock clients come back about every second for ever, since connecting succeeded. So a refusal is remembered
     for a few seconds and costs no look-up then; only for the same token from the same caller, who may have mattered.
     """
 
-    def __init__(self, authority: Authority, refusal_delay_s: float = 1.0, *, allow_query_token: bool = False) -> None:
-        self._authority = authority
+    def __init__(
+        self, identification: Identification, refusal_delay_s: float = 1.0, *, allow_query_token: bool = False
+    ) -> None:
+        self._identification = identification
         self._refusal_delay_s = refusal_delay_s
         self._allow_query_token = allow_query_token
         self._refused: Verdicts[bool] = Verdicts()
@@ -51,7 +53,7 @@ class Admission:
         if self._refused.get((digest, caller), trio.current_time()):
             return None
         try:
-            context = await self._authority.judge(token, caller)
+            context = await self._identification.judge(token, caller)
         except AuthUnavailable as error:
             log.error("auth.unavailable", problem=str(error))
             raise

@@ -13,7 +13,6 @@ from typing import Any
 import structlog
 import trio
 
-from kora_daemon.apply.authority import VISITOR, Authority
 from kora_daemon.apply.pipeline import BatchOutcome
 from kora_daemon.auth.contract import AuthContext, Caller, Standing
 from kora_daemon.errors import AuthUnavailable, StoreError
@@ -179,7 +178,7 @@ class Connection:
     def sweep(self) -> None:
         """Look for overdue things."""
         identity = self.identity
-        if identity and self._services.authority.rules.close_on_expiry and identity.outlives_token(wall_s()):
+        if identity and self._services.identification.rules.close_on_expiry and identity.outlives_token(wall_s()):
             self._dismiss(on.Renewal(f"the token has expired, {COME_AGAIN}"))
         transport, due_ms = self._transport, self.session.due_ms
         # What has not left this machine is not lost: a peer that reads slowly is waited for, not sent everything twice.
@@ -244,22 +243,12 @@ class Connection:
                 )
             self._happened(on.StoreFailed() if outcome is None else on.Committed([*refused, *outcome.rejections]))
 
-        self._services.writer.submit(
-            WriteRequest(operations, action.size_bytes, self.number, written, self._authority, action.news)
+        services, session = self._services, self.session
+        authority = self._identity.authority(
+            session.node_id, session.scopes, services.node_binding, handover=services.node_handover
         )
-
-    @property
-    def _authority(self) -> Authority:
-        """In whose name this session uploads."""
-        services, auth = self._services, self._identity.context
-        claimant = VISITOR if auth.is_visitor else auth.user_id
-        return Authority(
-            self.session.node_id,
-            self.session.scopes,
-            claimant,
-            auth.device_id,
-            services.node_binding,
-            services.node_handover,
+        services.writer.submit(
+            WriteRequest(operations, action.size_bytes, self.number, written, authority, action.news)
         )
 
     def _remember(self, action: do.Remember) -> None:

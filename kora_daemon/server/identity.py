@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from kora_daemon.apply.authority import VISITOR, Authority, NodeBinding
 from kora_daemon.auth.contract import ANEW, AuthContext, Standing
 from kora_daemon.auth.scope_maps import same_scopes
+from kora_daemon.model.scope import ScopeMap
 from kora_daemon.protocol import events as on
 
 TOLERATED_FOR_S: Final = 60.0
@@ -22,6 +24,11 @@ class Identity:
         self.context = context
         self.judged_at = judged_at
         self._ends_at = _end(context, wall_s)
+
+    def authority(self, node_id: str, scopes: ScopeMap | None, binding: NodeBinding, *, handover: bool) -> Authority:
+        """In whose name it uploads as this node within these scopes, which may be narrower than those it was given."""
+        claimant = VISITOR if self.context.is_visitor else self.context.user_id
+        return Authority(node_id, scopes, claimant, self.context.device_id, binding, handover)
 
     def outlives_token(self, wall_s: float) -> bool:
         """Whether its token has expired, at a time in seconds since the epoch."""

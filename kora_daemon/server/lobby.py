@@ -21,6 +21,10 @@ class Lobby:
         self._waiting: dict[int, str | None] = {}
         self._from: Counter[str] = Counter()
 
+    def allow(self, most: int, most_per_address: int) -> None:
+        """Have other limits from now on. May be called from any thread."""
+        self.most, self.most_per_address = most, most_per_address
+
     def limit_reached(self, address: str | None) -> str | None:
         """The name of the limit that keeps another connection from this address out, None when it may come in."""
         if 0 < self.most <= len(self._waiting):

@@ -10,7 +10,7 @@ import trio
 
 from kora_daemon.auth.contract import Standing
 from kora_daemon.errors import AuthUnavailable
-from kora_daemon.server.authority import Authority
+from kora_daemon.server.identification import Identification
 from kora_daemon.server.identity import Identity
 
 TICK_S: Final = 1.0
@@ -42,8 +42,8 @@ class Recheckable(Protocol):
 class Rechecks:
     """Asks about every authenticated session once in `AuthRules.revalidate` seconds, and after `soon` at once."""
 
-    def __init__(self, authority: Authority, connections: Callable[[], Iterable[Recheckable]]) -> None:
-        self._authority = authority
+    def __init__(self, identification: Identification, connections: Callable[[], Iterable[Recheckable]]) -> None:
+        self._identification = identification
         self._connections = connections
         self._all_due = False
         self._failures = 0
@@ -64,7 +64,7 @@ class Rechecks:
 
     def _due(self) -> list[Recheckable]:
         known = [(one, identity) for one in self._connections() if (identity := one.identity) is not None]
-        interval, now = self._authority.rules.revalidate, trio.current_time()
+        interval, now = self._identification.rules.revalidate, trio.current_time()
         if self._all_due:
             self._all_due = False
         elif interval and any(now - identity.judged_at >= interval for _, identity in known):
@@ -81,7 +81,7 @@ class Rechecks:
         if not present or self._all_due or self._failures >= MOST_FAILURES:
             return  # when all are due again, they are asked about again
         try:
-            standings = await self._authority.standings([context for _, context in present])
+            standings = await self._identification.standings([context for _, context in present])
         except AuthUnavailable as error:
             self._failures += 1
             if self._failures == 1:

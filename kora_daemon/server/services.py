@@ -7,9 +7,9 @@ from msgspec import Struct
 from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.protocol.session import SessionRules
 from kora_daemon.server.admission import Admission
-from kora_daemon.server.authority import Authority
 from kora_daemon.server.awareness import AwarenessBroadcaster
 from kora_daemon.server.hub import Hub
+from kora_daemon.server.identification import Identification
 from kora_daemon.server.lobby import Lobby
 from kora_daemon.server.readers import Readers
 from kora_daemon.server.relay import Relay
@@ -21,7 +21,7 @@ class Services(Struct, frozen=True):
     """What all connections of a server share."""
 
     rules: SessionRules
-    authority: Authority
+    identification: Identification
     admission: Admission
     lobby: Lobby
     writer: Writer

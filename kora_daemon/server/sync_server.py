@@ -21,12 +21,12 @@ from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.protocol.actions import GOING_AWAY
 from kora_daemon.protocol.session import SessionRules
 from kora_daemon.server.admission import Admission
-from kora_daemon.server.authority import Authority
 from kora_daemon.server.awareness import AwarenessBroadcaster, AwarenessRelay
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.connection import Connection
 from kora_daemon.server.follower import LogFollower
 from kora_daemon.server.hub import Hub
+from kora_daemon.server.identification import Identification
 from kora_daemon.server.lobby import Lobby
 from kora_daemon.server.neighbours import Neighbours
 from kora_daemon.server.options import ServerOptions
@@ -66,9 +66,9 @@ class SyncServer:
     def __init__(self, store: Store, auth: AuthProvider, options: ServerOptions | None = None) -> None:
         self._store = store
         self._options = options or ServerOptions()
-        self._authority = Authority(auth, self._options.auth)
+        self._identification = Identification(auth, self._options.auth)
         self._connections: dict[Connection, trio.CancelScope] = {}
-        self._rechecks = Rechecks(self._authority, lambda: list(self._connections))
+        self._rechecks = Rechecks(self._identification, lambda: list(self._connections))
         self._lobby = Lobby(self._options.max_unauthenticated, self._options.max_unauthenticated_per_address)
         self._numbers = count(1)
         self._admitted = 0
@@ -109,7 +109,7 @@ class SyncServer:
                 core.start_soon(services.hub.sweep)
                 core.start_soon(services.awareness.run)
                 core.start_soon(self._keep_house, services.writer)
-                core.start_soon(self._authority.tend)
+                core.start_soon(self._identification.tend)
                 core.start_soon(self._rechecks.run)
                 follower = LogFollower(services.hub, services.readers, floor)
                 core.start_soon(follower.watch)
@@ -133,7 +133,7 @@ class SyncServer:
         finally:
             self._services = None
             with trio.CancelScope(shield=True):
-                await self._authority.close()
+                await self._identification.close()
                 if self._channel is not None:
                     await thread.run(self._channel.close)
                 await thread.run(self._store.close)
@@ -145,11 +145,8 @@ class SyncServer:
         Those that are there are judged again by this provider. May be called from any thread.
         """
         self._options = options
-        self._authority.replace(auth, options.auth)
-        self._lobby.most, self._lobby.most_per_address = (
-            options.max_unauthenticated,
-            options.max_unauthenticated_per_address,
-        )
+        self._identification.replace(auth, options.auth)
+        self._lobby.allow(options.max_unauthenticated, options.max_unauthenticated_per_address)
         self._rechecks.soon()
         if self._services is not None:
             rules, admission, validation = self._rules(), self._admission(), self._validation(self._services.readers)
@@ -203,7 +200,7 @@ class SyncServer:
         pipeline = Pipeline(self._store.node_id, options.apply)
         return Services(
             self._rules(),
-            self._authority,
+            self._identification,
             self._admission(),
             self._lobby,
             Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience),
@@ -226,7 +223,7 @@ class SyncServer:
 
     def _admission(self) -> Admission:
         options = self._options
-        return Admission(self._authority, options.refusal_delay, allow_query_token=options.allow_query_token)
+        return Admission(self._identification, options.refusal_delay, allow_query_token=options.allow_query_token)
 
     def _rules(self) -> SessionRules:
         options = self._options

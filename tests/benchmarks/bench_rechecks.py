@@ -19,11 +19,11 @@ import trio
 
 from kora_daemon.auth.kora import KoraAuthProvider
 from kora_daemon.auth.kora_tokens import KoraTokens
-from kora_daemon.auth.scoping import Scoping, TableScoping, Unrestricted
+from kora_daemon.auth.scoping import TableScoping
 from kora_daemon.auth.templates import parse_table
 from kora_daemon.auth.users import UserDirectory
 from kora_daemon.server import rechecks
-from kora_daemon.server.authority import AuthRules
+from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.server.transport import memory_transport
@@ -57,17 +57,6 @@ class Counted:
         self._directory.close()
 
 
-def scoping() -> Scoping:
-    """By the user, as soon as sessions take scopes."""
-    from inspect import getsource
-
-    from kora_daemon.server import connection
-
-    if "scopes_not_supported" in getsource(connection):
-        return Unrestricted()
-    return TableScoping(parse_table({"todos": {"userId": "{sub}"}, "notes": {"ownerId": "{user.email}"}}))
-
-
 async def measure(name: str, sessions: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tables = TABLES[name](Path(folder))
@@ -75,7 +64,8 @@ async def measure(name: str, sessions: int) -> None:
             tables.user(f"user-{number}")
             tables.device(f"phone-{number}", f"user-{number}")
         directory = Counted(tables.directory())
-        provider = KoraAuthProvider([SECRET], directory, scoping())
+        scopes = TableScoping(parse_table({"todos": {"userId": "{sub}"}, "notes": {"ownerId": "{user.email}"}}))
+        provider = KoraAuthProvider([SECRET], directory, scopes)
         rules = AuthRules(revalidate=0, shared_data=True)
         server = SyncServer(MemoryStore(), provider, ServerOptions(auth=rules, max_unauthenticated=0))
         tokens = KoraTokens([SECRET])

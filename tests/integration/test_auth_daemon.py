@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import signal
 import sys
@@ -18,7 +17,6 @@ import pytest
 import trio
 
 from kora_daemon.auth.kora_tokens import KoraTokens
-from kora_daemon.server import connection
 from koractl.app import main
 from tests.support.auth import TABLES, UserTables
 from tests.support.devices import insert
@@ -98,14 +96,14 @@ def _shared_secret(folder: Path) -> Kind:
 
 def _python(hook: str) -> Callable[[Path], Kind]:
     def made(folder: Path) -> Kind:
-        toml = f'kind = "token"\nsource = "python"\npython = "myapp:{hook}"\n'
+        toml = f'kind = "token"\nsource = "python"\npython = "kinds_app:{hook}"\n'
         return Kind(toml, "ok-ali", "bad-ali-token")
 
     return made
 
 
 def _command(folder: Path) -> Kind:
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); import myapp; myapp.child()"]
+    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); import kinds_app; kinds_app.child()"]
     return Kind(f'kind = "token"\nsource = "command"\ncommand = {json.dumps(command)}\n', "ok-ali", "bad-ali-token")
 
 
@@ -150,7 +148,7 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
 def daemon(folder: Path, auth: str, head: str = "") -> Daemon:
     """A daemon with this in its `[auth]`."""
     (folder / "schema.json").write_text(json.dumps(SCHEMA))
-    (folder / "myapp.py").write_text(PYTHON)
+    (folder / "kinds_app.py").write_text(PYTHON)
     environment = {"SECRET": SECRET, "GOOD": "the-good-token", "SSL_CERT_FILE": str(CERTIFICATE)}
     return Daemon(folder, f"{SERVER}[auth]\nrefusal_delay = 0\nrevalidate = 1.0\n{head}{auth}", environment)
 
@@ -178,9 +176,6 @@ async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
             await trio.sleep(0.02)
 
 
-pytestmark = pytest.mark.skipif(
-    "scopes_not_supported" in inspect.getsource(connection), reason="sessions take no scopes yet"
-)
 REFUSED = ("AUTH_FAILED", False, 4001)
 UNAVAILABLE = ("AUTH_UNAVAILABLE", True, 1011)
 
@@ -285,7 +280,7 @@ async def test_code_that_fails_is_an_outage_and_its_words_stay_out_of_the_log(to
 
 
 async def test_a_child_is_replaced_when_the_file_is_read_again_and_ends_with_the_daemon(tmp_path: Path) -> None:
-    kind, pids = _command(tmp_path), tmp_path / "myapp.py.pids"
+    kind, pids = _command(tmp_path), tmp_path / "kinds_app.py.pids"
     with daemon(tmp_path, kind.toml) as served:
         async with signed_in(served, kind.good):
             (first,) = pids.read_text().split()
@@ -454,6 +449,7 @@ def test_a_kind_can_be_checked_before_it_serves(
 ) -> None:
     monkeypatch.setenv("SECRET", SECRET)
     monkeypatch.setenv("GOOD", "the-good-token")
+    monkeypatch.setattr(sys, "path", [*sys.path])
     for name, made in KINDS.items():
         folder = tmp_path / name
         folder.mkdir()

@@ -17,8 +17,8 @@ from kora_daemon.auth.contract import AuthContext, AuthProvider, Standing, token
 from kora_daemon.auth.kora import KoraAuthProvider
 from kora_daemon.auth.kora_tokens import KoraTokens
 from kora_daemon.auth.token import StaticToken, StaticTokenProvider, TokenAuthProvider
-from kora_daemon.server import authority, hub, rechecks
-from kora_daemon.server.authority import AuthRules
+from kora_daemon.server import hub, identification, rechecks
+from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.validation import ValidationContext
 from kora_daemon.store.contract import Store
@@ -173,7 +173,6 @@ async def test_what_the_writer_holds_when_a_device_is_revoked_is_stored_anyway(t
         await eventually(lambda: host.server.get_status().total_operations == 1)
 
 
-@pytest.mark.xfail(reason="sessions take no scopes yet", strict=False)
 async def test_a_role_that_changes_brings_the_client_back_for_its_new_view(tables: UserTables) -> None:
     role = {"ali": {"todos": {"ownerId": "ali"}}, "bea": {"todos": {}}}
     auth = KoraAuthProvider([SECRET], tables.directory(), lambda user, claims: role[user])
@@ -207,7 +206,7 @@ async def test_a_session_that_stays_knows_what_has_changed_about_its_user(tables
 async def test_the_last_stamps_are_written_when_the_server_stops(
     tables: UserTables, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authority, "TEND_INTERVAL_S", 3600)
+    monkeypatch.setattr(identification, "TEND_INTERVAL_S", 3600)
     before_ms = time.time() * 1000
     async with serving(KoraAuthProvider([SECRET], tables.directory())) as host:
         async with signed_in(host, token("ali")):
@@ -322,8 +321,8 @@ class Moody:
 async def test_a_provider_out_of_its_mind_sends_nobody_off(
     mood: str, answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authority, "RECHECK_PATIENCE_S", 0.1)
-    monkeypatch.setattr(authority, "LEAST_PATIENCE_S", 0.1)
+    monkeypatch.setattr(identification, "RECHECK_PATIENCE_S", 0.1)
+    monkeypatch.setattr(identification, "LEAST_PATIENCE_S", 0.1)
     provider = Moody()
     rules = AuthRules(timeout=0.1, revalidate=0.05, shared_data=True)
     with capture_logs() as lines:

@@ -11,7 +11,7 @@ from kora_daemon.auth.contract import AuthContext, AuthProvider, Caller, token_d
 from kora_daemon.auth.token import StaticToken, StaticTokenProvider
 from kora_daemon.errors import AuthUnavailable
 from kora_daemon.server.admission import Admission
-from kora_daemon.server.authority import Authority
+from kora_daemon.server.identification import Identification
 
 GOOD = StaticTokenProvider([StaticToken(token_digest("good"), AuthContext("ali"))])
 HERE = Caller("node-1", "192.0.2.1")
@@ -23,7 +23,7 @@ def autojump_clock() -> MockClock:
 
 
 def admission_of(provider: AuthProvider, refusal_delay_s: float = 1.0, *, query: bool = False) -> Admission:
-    return Admission(Authority(provider), refusal_delay_s, allow_query_token=query)
+    return Admission(Identification(provider), refusal_delay_s, allow_query_token=query)
 
 
 async def _refused_after(admission: Admission, token: object, caller: Caller = HERE) -> float:

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from kora_daemon.auth.contract import AuthContext, Standing
 from kora_daemon.errors import AuthUnavailable
-from kora_daemon.server.authority import Authority, AuthRules
+from kora_daemon.server.identification import AuthRules, Identification
 from kora_daemon.server.identity import Identity
 from kora_daemon.server.rechecks import CHUNK, MOST_FAILURES, Rechecks
 
@@ -62,9 +62,9 @@ class Room:
 
     def __init__(self, nursery: trio.Nursery, sessions: Sequence[Session], revalidate: float = 30.0) -> None:
         self.judge = Judge()
-        self.authority = Authority(self.judge, AuthRules(revalidate=revalidate))
+        self.identification = Identification(self.judge, AuthRules(revalidate=revalidate))
         self.sessions = list(sessions)
-        self.rechecks = Rechecks(self.authority, lambda: self.sessions)
+        self.rechecks = Rechecks(self.identification, lambda: self.sessions)
         nursery.start_soon(self.rechecks.run)
 
 
@@ -166,7 +166,7 @@ async def test_a_provider_that_hangs_is_asked_nothing_more_when_another_takes_it
     room.judge.hangs = True
     await trio.sleep(40)
     successor: Any = Judge()
-    room.authority.replace(successor, AuthRules())
+    room.identification.replace(successor, AuthRules())
     room.rechecks.soon()
     await trio.sleep(150)
     assert successor.asked[:5] == [CHUNK] * 5

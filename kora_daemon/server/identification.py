@@ -58,7 +58,7 @@ class AuthRules(Struct, frozen=True):
     """Whether a session ends with its token."""
 
 
-class Authority:
+class Identification:
     """Asks the provider. `unscoped` counts the answers without scopes, let in or refused."""
 
     def __init__(self, provider: AuthProvider, rules: AuthRules | None = None) -> None:

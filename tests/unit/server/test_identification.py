@@ -16,8 +16,8 @@ from kora_daemon.auth.mixed import MixedAuthProvider
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.auth.token import StaticToken, StaticTokenProvider, TokenAuthProvider
 from kora_daemon.errors import AuthUnavailable
-from kora_daemon.server import authority
-from kora_daemon.server.authority import Authority, AuthRules
+from kora_daemon.server import identification
+from kora_daemon.server.identification import AuthRules, Identification
 from tests.support.network import eventually
 
 HERE = Caller("node-1", "192.0.2.1")
@@ -57,12 +57,12 @@ class Office:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(authority, "TEND_INTERVAL_S", 0.01)
+    monkeypatch.setattr(identification, "TEND_INTERVAL_S", 0.01)
 
 
 async def test_a_provider_is_lent_threads_and_tended_and_closed(quick: None, nursery: trio.Nursery) -> None:
     office = Office()
-    held = Authority(office)
+    held = Identification(office)
     assert office.calls is not None
     assert await office.calls.blocking(lambda: current_thread().name, 5.0) == "kora-auth"
     with pytest.raises(AuthUnavailable):
@@ -78,7 +78,7 @@ async def test_who_comes_after_is_asked_and_tended_and_who_was_before_is_closed_
     quick: None, nursery: trio.Nursery
 ) -> None:
     before, after = Office(ALI), Office(AuthContext("bea", {}))
-    held = Authority(before)
+    held = Identification(before)
     nursery.start_soon(held.tend)
     before.until = trio.Event()
     answers: list[AuthContext | None] = []
@@ -102,7 +102,7 @@ async def test_who_comes_after_is_asked_and_tended_and_who_was_before_is_closed_
 
 async def test_the_same_provider_under_other_rules_goes_on(quick: None, nursery: trio.Nursery) -> None:
     office = Office()
-    held = Authority(office)
+    held = Identification(office)
     held.replace(office, AuthRules(revalidate=5))
     nursery.start_soon(held.tend)
     await eventually(lambda: len(office.diary) >= 3)
@@ -121,7 +121,7 @@ async def test_chores_that_fail_are_one_line_and_go_on(
 
     office.chore = fail
     with capture_logs() as lines:
-        held = Authority(office)
+        held = Identification(office)
         nursery.start_soon(held.tend)
         await eventually(lambda: len(office.diary) >= 4)
         await held.close()
@@ -132,10 +132,10 @@ async def test_chores_that_fail_are_one_line_and_go_on(
 async def test_chores_that_hang_hold_up_nobody(
     quick: None, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(authority, "TEND_PATIENCE_S", 0.02)
+    monkeypatch.setattr(identification, "TEND_PATIENCE_S", 0.02)
     hanging, over, after = Office(), Event(), Office()
     hanging.chore = lambda: over.wait(20) and None
-    held = Authority(hanging)
+    held = Identification(hanging)
     nursery.start_soon(held.tend)
     await eventually(lambda: bool(hanging.diary))
     held.replace(after, AuthRules())
@@ -157,8 +157,8 @@ async def test_a_login_has_as_long_as_a_hook_and_some_more(autojump_clock: MockC
     office = Office()
     office.until = trio.Event()
     with pytest.raises(AuthUnavailable):
-        await Authority(office, AuthRules(timeout=30)).judge("t", HERE)
-    assert trio.current_time() == 30 + authority.LEAST_PATIENCE_S
+        await Identification(office, AuthRules(timeout=30)).judge("t", HERE)
+    assert trio.current_time() == 30 + identification.LEAST_PATIENCE_S
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_a_login_has_as_long_as_a_hook_and_some_more(autojump_clock: MockC
     ],
 )
 async def test_what_is_said_about_sessions_is_looked_at(answer: Any, expected: list[Standing] | None) -> None:
-    held = Authority(Office(answer))
+    held = Identification(Office(answer))
     if expected is None:
         with pytest.raises(AuthUnavailable):
             await held.standings([ALI, ALI])
@@ -186,7 +186,7 @@ async def test_what_is_said_about_sessions_is_looked_at(answer: Any, expected: l
 
 async def test_scopes_are_taken_over_as_they_are_now() -> None:
     scopes = {"todos": {"userId": "ali"}}
-    context = await Authority(Office(AuthContext("ali", scopes))).judge("t", HERE)
+    context = await Identification(Office(AuthContext("ali", scopes))).judge("t", HERE)
     scopes["notes"] = {}
     assert context is not None
     assert context.scopes == {"todos": {"userId": "ali"}}
@@ -197,7 +197,7 @@ UNSCOPED = AuthContext("ali")
 
 async def test_who_leaves_people_unrestricted_is_named_once() -> None:
     with capture_logs() as lines:
-        held = Authority(Office(UNSCOPED))
+        held = Identification(Office(UNSCOPED))
         for _ in range(3):
             assert await held.judge("t", HERE) == UNSCOPED
         assert await held.judge("t", HERE)
@@ -218,22 +218,24 @@ async def test_who_leaves_people_unrestricted_is_named_once() -> None:
 )
 async def test_who_minds_it_by_itself_is_not_named(provider: Any) -> None:
     with capture_logs() as lines:
-        await Authority(provider).judge("t", HERE)
+        await Identification(provider).judge("t", HERE)
     assert "auth.unrestricted" not in [line["event"] for line in lines]
 
 
 async def test_shared_data_is_on_purpose() -> None:
     with capture_logs() as lines:
-        assert await Authority(Office(UNSCOPED), AuthRules(shared_data=True)).judge("t", HERE) == UNSCOPED
+        assert await Identification(Office(UNSCOPED), AuthRules(shared_data=True)).judge("t", HERE) == UNSCOPED
     assert lines == []
 
 
 async def test_whoever_has_no_scopes_is_refused_when_they_are_required() -> None:
     with capture_logs() as lines:
-        held = Authority(Office(UNSCOPED), AuthRules(require_scopes=True))
+        held = Identification(Office(UNSCOPED), AuthRules(require_scopes=True))
         assert await held.judge("t", HERE) is None
         assert await held.judge("t", HERE) is None
-        assert await Authority(Office(AuthContext("ali", {})), held.rules).judge("t", HERE) == AuthContext("ali", {})
-        assert await Authority(Office([UNSCOPED, ALI]), held.rules).standings([ALI, ALI]) == [None, ALI]
+        assert await Identification(Office(AuthContext("ali", {})), held.rules).judge("t", HERE) == AuthContext(
+            "ali", {}
+        )
+        assert await Identification(Office([UNSCOPED, ALI]), held.rules).standings([ALI, ALI]) == [None, ALI]
     assert held.unscoped == 2
     assert [line["event"] for line in lines] == ["auth.unscoped_refused"] * 2
