@@ -1,4 +1,4 @@
-"""Every recording of the stock client that needs no auth, protobuf, HTTP polling or blob store, played against a server
+"""Every recording of the stock client that needs no protobuf, HTTP polling or blob store, played against a server
 on a real socket, and what the server says compared with what the reference server said.
 
 The recorded server had a schema; that makes no difference but where constraints are at work, so the others are played
@@ -19,6 +19,8 @@ import pytest
 from msgspec.structs import replace
 
 from kora_daemon.apply.pipeline import ApplyRules
+from kora_daemon.auth.contract import AuthContext, AuthProvider, token_digest
+from kora_daemon.auth.token import StaticToken, StaticTokenProvider
 from kora_daemon.model.schema import Schema
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.schema_file import load_schema
@@ -49,6 +51,7 @@ def recorded_validator(operation: dict[str, Any], _context: ValidationContext) -
 
 OPTIONS = {
     "garbage": ServerOptions(),
+    "json-auth-token": ServerOptions(refusal_delay=0),
     "json-awareness": ServerOptions(),
     "json-blob-relay": ServerOptions(),
     "json-client-scope": ServerOptions(),
@@ -75,6 +78,17 @@ OPTIONS = {
     "json-yjs-doc": ServerOptions(),
 }
 """Name of each recording, and how the recorded server was set up."""
+
+
+def _recorded_users() -> AuthProvider:
+    """Those of the recorded servers: `tok-admin` is unrestricted, others see what is theirs."""
+    admin = StaticToken(token_digest("tok-admin"), AuthContext("admin"))
+    scopes = {"todos": {"userId": "alice"}, "notes": {"ownerId": "alice"}}
+    return StaticTokenProvider([admin, StaticToken(token_digest("tok-alice"), AuthContext("alice", scopes))])
+
+
+USERS = {"json-auth-token": _recorded_users()}
+"""Of recordings with users."""
 
 NEEDS_SCHEMA = {"json-constraints", "json-refusal-reconnects"}
 EVERYWHERE = frozenset(OPTIONS)
@@ -169,6 +183,11 @@ def batch_on_credit(script: Script) -> None:
     script.drop(*(one.seq for one in script.of_type("error") if one.message["code"] == "RATE_LIMIT"))
 
 
+@difference("wire.md 4", "a refused token is closed with a code of its own", "json-auth-token")
+def closed_behind_a_refused_token(script: Script) -> None:
+    script.close(3, behind=21, code=4001)
+
+
 @difference("wire.md 7", "nothing of a batch from the future is applied or acknowledged", "json-error-timestamp")
 def no_acknowledgment_from_the_future(script: Script) -> None:
     script.close(1, behind=9, code=4002)
@@ -215,7 +234,7 @@ async def test_the_server_says_what_was_recorded(name: str, schema: Schema | Non
         if name in entry.recordings:
             entry.rewrite(script)
     options = replace(OPTIONS[name], apply=ApplyRules(schema))
-    async with running_server(store, options=options, path=SYNC_PATH) as host:
+    async with running_server(store, USERS.get(name), options, path=SYNC_PATH) as host:
         replay = Replay(script, host.url)
         await replay.run()
     assert comparable(replay.heard) == comparable(script.heard)

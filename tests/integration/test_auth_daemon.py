@@ -103,7 +103,11 @@ def _python(hook: str) -> Callable[[Path], Kind]:
 
 
 def _command(folder: Path) -> Kind:
-    command = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); import kinds_app; kinds_app.child()"]
+    command = [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path.insert(0, {str(folder)!r}); import kinds_app; kinds_app.child()",
+    ]
     return Kind(f'kind = "token"\nsource = "command"\ncommand = {json.dumps(command)}\n', "ok-ali", "bad-ali-token")
 
 
