@@ -26,10 +26,13 @@ class ApplyRules(Struct, frozen=True):
     """How operations are judged. Without a schema they are not.
 
     `cascade_levels` says how far down deletes go on: 1 is to the records that point at the deleted one.
+    `moves_history`: a record that goes from one scope to another takes all of its operations along, to the end of the
+    log, so that those who see it from now on get them (scopes.md section 3).
     """
 
     schema: Schema | None = None
     cascade_levels: int = 1
+    moves_history: bool = False
 
 
 class BatchOutcome(Struct):
@@ -69,7 +72,7 @@ class Pipeline:
         and asked for before anything else. `received_at_ms` is the server's clock, ms since the epoch; `authorities`
         has whose batch each is, None for those that may write anything.
         """
-        work = Work(tx, received_at_ms)
+        work = self.work(tx, received_at_ms)
         whose = authorities or [None] * len(batches)
         claims = NodeClaims(work)
         bound = {one.node_id for one in whose if one is not None and one.binding != "off"}
@@ -94,6 +97,10 @@ class Pipeline:
             outcome.has_moved = work.has_moved
             outcome.strangers = 0 if authority is None else claims.strangers.get(authority.node_id, 0)
         return outcomes
+
+    def work(self, tx: WriteTransaction, now_ms: int) -> Work:
+        """A write transaction as the judgement sees it; `now_ms` is the server's clock, ms since the epoch."""
+        return Work(tx, now_ms, moves_history=self.rules.moves_history)
 
     def _trespass(self, work: Work, claims: NodeClaims, authority: Authority, operation: Operation) -> Rejection | None:
         """Refuse what a session may not write. The text never says what there is."""

@@ -113,7 +113,7 @@ def commit_trusted(
             for outcome in tried:
                 if tx.known_ids([entry.operation.id for entry in outcome.applied]):
                     return outcome
-            work = Work(tx, now_ms)
+            work = pipeline.work(tx, now_ms)
             outcome = write(pipeline, work, wanted)
             outcome.applied = work.finish()
             outcome.has_moved = work.has_moved

@@ -29,8 +29,9 @@ class Work:
     Whoever asks about other records makes it write first, so that answers include everything accepted before.
     """
 
-    def __init__(self, tx: WriteTransaction, received_at_ms: int) -> None:
+    def __init__(self, tx: WriteTransaction, received_at_ms: int, *, moves_history: bool = False) -> None:
         self.received_at_ms = received_at_ms
+        self._moves_history = moves_history
         self._tx = tx
         self._shapes = tx.shapes
         self._states: dict[RecordKey, RecordState] = {}
@@ -155,8 +156,12 @@ class Work:
         for key in self._moved:
             stamp = stamp_of(self._shapes[key.collection], self._states[key])
             self._tx.restamp(key, stamp, only_missing=False)
+            # Whoever sees the record now has to get all of it.
+            sequences = {one.operation.id: one.sequence for one in self._tx.requeue(key)} if self._moves_history else {}
             self._written = [
-                replace(one, stamp=stamp) if (one.operation.collection, one.operation.record_id) == key else one
+                replace(one, stamp=stamp, sequence=sequences.get(one.operation.id, one.sequence))
+                if (one.operation.collection, one.operation.record_id) == key
+                else one
                 for one in self._written
             ]
             self.has_moved = True

@@ -6,6 +6,7 @@ The hub tells every session the frontier, never the operations: a session pulls 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Protocol
 
 import trio
@@ -91,7 +92,7 @@ class Hub:
         """
         if has_moved:
             self.tail = Tail(self.frontier)
-        fresh = [entry for entry in entries if entry.sequence > self.frontier]
+        fresh = sorted((entry for entry in entries if entry.sequence > self.frontier), key=attrgetter("sequence"))
         if not fresh:
             return
         if fresh[0].sequence == self.frontier + 1 and fresh[-1].sequence == self.frontier + len(fresh):

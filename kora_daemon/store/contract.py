@@ -112,6 +112,13 @@ class WriteTransaction(Protocol):
         """
         ...
 
+    def requeue(self, key: RecordKey) -> list[LogEntry]:
+        """Move the operations of a record to the end of the log, in their order; they have new delivery sequences.
+
+        So they are delivered again, also to those who could not see them before; those who have them pass them over.
+        """
+        ...
+
     def set_refill(self, collection: str, refill: Refill | None) -> None:
         """Remember how far the rows of a collection are made again; None: all of them are."""
         ...

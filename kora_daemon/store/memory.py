@@ -76,7 +76,7 @@ class MemoryStore:
     def _publish(self, transaction: MemoryTransaction) -> None:
         self._log, self._records = transaction.log, transaction.records
         for change in transaction.late:
-            change()
+            change(self._log)
         self._log.extend(transaction.staged)
         self._records.save(transaction.staged_states)
         self._records.materialized = transaction.materialized

@@ -29,6 +29,22 @@ class MemoryLog:
         """Record -> places of its operations in the log, ascending."""
         self.nodes: dict[str, NodeMemory] = {}
 
+    def copy(self) -> MemoryLog:
+        """The same, to be changed while this one is read."""
+        made = MemoryLog(self.vector, self.floor)
+        made.nodes = dict(self.nodes)
+        made.extend(self.entries)
+        return made
+
+    def take(self, key: RecordKey) -> list[LogEntry]:
+        """Take out all operations of a record, in delivery order."""
+        taken = [self.entries[place] for place in self._histories.get(key, [])]
+        kept = [one for one in self.entries if (one.operation.collection, one.operation.record_id) != key]
+        self.entries, self._sequences, self._authors, self._histories = [], [], {}, {}
+        self.ids.clear()
+        self.extend(kept)
+        return taken
+
     @property
     def frontier(self) -> int:
         """The largest delivery sequence, 0 for an empty log."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 
 from msgspec.structs import replace
 
@@ -31,7 +30,7 @@ class MemoryTransaction:
         self.staged: list[LogEntry] = []
         self.staged_states: dict[RecordKey, RecordState] = {}
         self.materialized = records.materialized
-        self.late: list[Callable[[], None]] = []
+        self.late: list[Callable[[MemoryLog], None]] = []
         """What can't be staged and is done at the very end."""
         self._staged_ids: set[str] = set()
         self._news: list[NodeNews] = []
@@ -76,7 +75,7 @@ class MemoryTransaction:
         """Keep this about a device."""
         del now_ms
         self._news.append(news)
-        self.late.append(lambda: self.log.remember(news))
+        self.late.append(lambda log: log.remember(news))
 
     # Records
 
@@ -165,13 +164,27 @@ class MemoryTransaction:
 
     def restamp(self, key: RecordKey, stamp: str, *, only_missing: bool) -> None:
         """Give a stamp to the stored operations of a record: to all of them, or to those without."""
-        self.late.append(partial(self.log.restamp, key, stamp, only_missing=only_missing))
+        self.late.append(lambda log: log.restamp(key, stamp, only_missing=only_missing))
         self.staged = [
             replace(one, stamp=stamp)
             if (one.operation.collection, one.operation.record_id) == key and (one.stamp is None or not only_missing)
             else one
             for one in self.staged
         ]
+
+    def requeue(self, key: RecordKey) -> list[LogEntry]:
+        """Move the operations of a record to the end of the log, in their order."""
+        self.log = self.log.copy()
+        for change in self.late:
+            change(self.log)  # stamps, which are part of what is moved
+        self.late = []
+        mine = [one for one in self.staged if (one.operation.collection, one.operation.record_id) == key]
+        found = [*self.log.take(key), *mine]
+        moved = [replace(one, sequence=number) for number, one in enumerate(found, start=self._next)]
+        self.staged = [one for one in self.staged if one not in mine] + moved
+        self._next += len(moved)
+        self.materialized = self._next - 1
+        return moved
 
     def set_refill(self, collection: str, refill: Refill | None) -> None:
         """Remember how far the rows of a collection are made again; None: all of them are."""

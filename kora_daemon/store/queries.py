@@ -42,6 +42,7 @@ COMPLETE_UPTO = """
 """Numbers ascend by one as long as none is missing."""
 ADD_KEY = "INSERT OR IGNORE INTO kora_scopes (key, delivery_seq) VALUES (?, ?)"
 REMOVE_KEY = "DELETE FROM kora_scopes WHERE key = ? AND delivery_seq = ?"
+RENUMBER = "UPDATE operations SET delivery_seq = ? WHERE delivery_seq = ?"
 RESTAMP = "UPDATE operations SET record_stamp = ? WHERE delivery_seq = ?"
 INDEX_KNOWS_ALL = """
     SELECT coalesce((SELECT CAST(value AS INTEGER) FROM kora_meta WHERE key = 'materialized'), 0)

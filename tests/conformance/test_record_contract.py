@@ -11,6 +11,7 @@ import pytest
 
 from kora_daemon.errors import StoreError
 from kora_daemon.materialization.fold import RecordState, fold
+from kora_daemon.materialization.scope_keys import Selector, scope_key
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.store.contract import Store, WriteTransaction
 from tests.support.log import RECEIVED_AT_MS, log_ids
@@ -442,3 +443,31 @@ def test_a_reader_looks_up_what_records_are_now(store: Store, node: Node) -> Non
     }
     assert found[key("r2")]["n"] is None
     assert store.current_fields([]) == {}
+
+
+def test_a_record_is_moved_to_the_end_of_the_log_whole(store: Store, node: Node) -> None:
+    bring_to(store, schema_of(2, scope=["title"], todos={"title": "string", "n": "number"}))
+    apply(store, node.insert("r", {"title": "a"}), node.insert("s", {"title": "a"}), node.update("r", {"n": 1}))
+    with store.transaction() as tx:
+        put(tx, node.update("r", {"title": "b"}))
+        tx.restamp(key("r"), '{"title":"b","n":1}', only_missing=False)
+        moved = [(one.operation.id, one.sequence) for one in tx.requeue(key("r"))]
+    assert moved == [("node-a:1", 5), ("node-a:3", 6), ("node-a:4", 7)]
+    apply(store, node.insert("t", {"title": "b"}))
+    found = [(one.operation.id, one.sequence) for one in store.entries_after(0, 100)]
+    assert found == [("node-a:2", 2), *moved, ("node-a:5", 8)]
+    assert store.frontier() == 8
+    assert {one.stamp for one in store.entries_at([5, 6, 7])} == {'{"title":"b","n":1}'}
+    assert [one.id for one in store.operation_range("node-a", 3, 4)] == ["node-a:3", "node-a:4"]
+    selected = store.entries_selected([Selector("todos", (scope_key("todos", "title", "b") or 0,))], 0, 99, 10, 1 << 20)
+    if selected is not None:
+        assert [one.sequence for one in selected] == [5, 6, 7, 8]
+    assert inside(store, lambda tx: tx.stale_records()) == []
+    assert inside(store, lambda tx: [one.id for one in tx.history(key("r"))]) == ["node-a:1", "node-a:3", "node-a:4"]
+
+
+def test_what_is_moved_stays_where_it_was_when_the_write_fails(store: Store, node: Node) -> None:
+    apply(store, node.insert("r", {"title": "a"}), node.insert("s", {"title": "a"}))
+    fail_after(store, lambda tx: tx.requeue(key("r")))
+    assert log_ids(store) == ["node-a:1", "node-a:2"]
+    assert inside(store, lambda tx: tx.requeue(key("nobody"))) == []

@@ -193,6 +193,9 @@ ENTRIES_OF_RECORDS = f"""
     SELECT {", ".join(ENTRY_COLUMNS)} FROM {recordset(("TEXT", "TEXT"))}
     JOIN operations ON collection = c0 AND record_id = c1
 """
+RENUMBER = f"""
+    UPDATE operations SET delivery_seq = c1 FROM {recordset(("BIGINT", "BIGINT"))} WHERE delivery_seq = c0
+"""
 HISTORIES = f"""
     SELECT found.* FROM {recordset(("TEXT", "TEXT"))} CROSS JOIN LATERAL (
         {_select(ENTRY_COLUMNS, f"operations WHERE collection = c0 AND record_id = c1 {CLOCK_ORDER} LIMIT $2")}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from operator import attrgetter
+
+from msgspec.structs import replace
 
 from kora_daemon.errors import StoreCorrupt
 from kora_daemon.materialization.columns import ColumnValue, Dialect
@@ -257,11 +260,32 @@ class PostgresTransaction:
                 stamp, only_missing = stamps[RecordKey(one.operation.collection, one.operation.record_id)]
                 if one.stamp is None or not only_missing:
                     old.append(one)
-                    new.append(LogEntry(one.sequence, one.operation, stamp))
+                    new.append(replace(one, stamp=stamp))
             self._change_keys(queries.REMOVE_KEYS, self._keys(old))
             self._change_keys(queries.ADD_KEYS, self._keys(new))
         self._write.send(queries.RESTAMP, rows_json(self._restamped, (0, 1)))
         self._restamped = []
+
+    def requeue(self, key: RecordKey) -> list[LogEntry]:
+        """Move the operations of a record to the end of the log, in their order."""
+        self._restamp_all()
+        self._histories.expect(())
+        rows = self._write.fetch(queries.ENTRIES_OF_RECORDS, rows_json([key], (0, 1)))
+        entries = sorted(map(read_entry, rows), key=attrgetter("sequence"))
+        if not entries:
+            return []
+        first = max(self._next, self._counter + 1)
+        moved = [replace(one, sequence=number) for number, one in enumerate(entries, start=first)]
+        self._change_keys(queries.REMOVE_KEYS, self._keys(entries))
+        numbers = [(old.sequence, new.sequence) for old, new in zip(entries, moved, strict=True)]
+        self._write.send(queries.RENUMBER, rows_json(numbers, ()))
+        self._change_keys(queries.ADD_KEYS, self._keys(moved))
+        complete = self._materialized >= self._counter
+        self._counter = moved[-1].sequence
+        self._next = self._counter + 1
+        self._materialized = self._counter if complete else self._materialized
+        self._has_news = True
+        return moved
 
     def set_refill(self, collection: str, refill: Refill | None) -> None:
         """Remember how far the rows of a collection are made again; None: all of them are."""

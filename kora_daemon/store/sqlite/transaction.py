@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 
 import apsw
+from msgspec.structs import replace
 
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import Condition
@@ -13,6 +15,7 @@ from kora_daemon.materialization.fold import RecordState, fold_sorted, parse_sta
 from kora_daemon.materialization.json_text import write_json
 from kora_daemon.materialization.scope_keys import scope_keys
 from kora_daemon.materialization.shape import Refill, RefillSource, Shape, encode_shape
+from kora_daemon.model.delivery import LogEntry
 from kora_daemon.model.node import NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import RecordKey
@@ -73,21 +76,19 @@ class SqliteTransaction:
             )
             self._connection.executemany(tables.RAISE_VECTOR, tables.vector_rows(operations, received_at_ms))
             if stamps is not None:
-                self._connection.executemany(queries.ADD_KEY, self._keys(operations, stamps, sequences))
+                self._connection.executemany(queries.ADD_KEY, self._keys(map(LogEntry, sequences, operations, stamps)))
         if operations:
             self._frontier = sequences[-1]
             self._next = self._frontier + 1
         return list(sequences)
 
-    def _keys(
-        self, operations: Iterable[Operation], stamps: Iterable[str | None], sequences: Iterable[int]
-    ) -> list[tuple[int, int]]:
-        """The rows of the scope index for these operations."""
+    def _keys(self, entries: Iterable[LogEntry]) -> list[tuple[int, int]]:
+        """The rows of the scope index for these entries."""
         shapes = self.shapes
         return [
-            (key, sequence)
-            for one, stamp, sequence in zip(operations, stamps, sequences, strict=True)
-            for key in scope_keys(shapes.get(one.collection), one, stamp)
+            (key, one.sequence)
+            for one in entries
+            for key in scope_keys(shapes.get(one.operation.collection), one.operation, one.stamp)
         ]
 
     def claims(self, node_ids: Iterable[str]) -> dict[str, str]:
@@ -206,14 +207,32 @@ class SqliteTransaction:
         """Give a stamp to the stored operations of a record: to all of them, or to those without."""
         with self._connections.undamaged():
             entries = [tables.entry_of(row) for row in self._execute(queries.HISTORY, key)]
-        changed = [one for one in entries if one.stamp is None or not only_missing]
-        operations, sequences = [one.operation for one in changed], [one.sequence for one in changed]
+        old = [one for one in entries if one.stamp is None or not only_missing]
+        new = [replace(one, stamp=stamp) for one in old]
         with translating(self._path):
-            old = self._keys(operations, [one.stamp for one in changed], sequences)
-            self._connection.executemany(queries.REMOVE_KEY, old)
-            self._connection.executemany(queries.RESTAMP, [(stamp, sequence) for sequence in sequences])
-            new = self._keys(operations, [stamp] * len(changed), sequences)
-            self._connection.executemany(queries.ADD_KEY, new)
+            self._connection.executemany(queries.REMOVE_KEY, self._keys(old))
+            self._connection.executemany(queries.RESTAMP, [(stamp, one.sequence) for one in old])
+            self._connection.executemany(queries.ADD_KEY, self._keys(new))
+
+    def requeue(self, key: RecordKey) -> list[LogEntry]:
+        """Move the operations of a record to the end of the log, in their order."""
+        with self._connections.undamaged():
+            entries = sorted(map(tables.entry_of, self._execute(queries.HISTORY, key)), key=_sequence_of)
+        moved = [replace(one, sequence=number) for number, one in enumerate(entries, start=self._next)]
+        with translating(self._path):
+            self._connection.executemany(queries.REMOVE_KEY, self._keys(entries))
+            self._connection.executemany(
+                queries.RENUMBER, [(new.sequence, old.sequence) for old, new in zip(entries, moved, strict=True)]
+            )
+            self._connection.executemany(queries.ADD_KEY, self._keys(moved))
+        if moved:
+            complete = self._materialized >= self._frontier
+            self._frontier = moved[-1].sequence
+            self._next = self._frontier + 1
+            if complete:
+                self._materialized = self._frontier
+                self._set_meta("materialized", self._frontier)
+        return moved
 
     def set_refill(self, collection: str, refill: Refill | None) -> None:
         """Remember how far the rows of a collection are made again; None: all of them are."""
@@ -244,6 +263,9 @@ class SqliteTransaction:
     def _execute(self, statement: str, bindings: Sequence[Binding] = ()) -> apsw.Cursor:
         with translating(self._path):
             return self._connection.execute(statement, bindings)
+
+
+_sequence_of = attrgetter("sequence")
 
 
 def _list_text(names: Iterable[object]) -> str:
