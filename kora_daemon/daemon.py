@@ -23,11 +23,13 @@ from functools import partial
 import structlog
 import trio
 
+from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.config import Settings, load_settings
 from kora_daemon.errors import ConfigError, KoraError, ListenError
 from kora_daemon.log import configure as configure_log
 from kora_daemon.parts import Parts, build_auth, build_store, load_parts
+from kora_daemon.protocol.session import AcceptedScope
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.listener import Listener, ListenerOptions, addresses, tls_context
@@ -38,6 +40,9 @@ from kora_daemon.store_lock import serving
 from kora_daemon.version import VERSION
 
 log = structlog.get_logger("kora.daemon")
+
+_ACCEPTED_SCOPES: dict[str, AcceptedScope] = {"full": "full", "collections": "collections", "none": "none"}
+_NODE_BINDINGS: dict[str, NodeBinding] = {"warn": "warn", "enforce": "enforce"}
 
 OnReady = Callable[[list[str]], None]
 
@@ -149,7 +154,9 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
             ]
         )
     return ServerOptions(
-        apply=ApplyRules(parts.schema, settings.records.cascade_levels),
+        apply=ApplyRules(
+            parts.schema, settings.records.cascade_levels, moves_history=settings.auth.accepted_scope != "full"
+        ),
         validator=parts.validator,
         validator_timeout=5.0 if settings.validate is None else settings.validate.timeout,
         schema_version=version,
@@ -171,6 +178,10 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
             settings.auth.revalidate,
             settings.auth.on_expiry == "close",
         ),
+        accepted_scope=_ACCEPTED_SCOPES[settings.auth.accepted_scope],
+        # Without auth nobody is anybody.
+        node_binding="off" if settings.auth.kind == "none" else _NODE_BINDINGS[settings.auth.node_binding],
+        node_handover=settings.auth.node_handover,
         refusal_delay=settings.auth.refusal_delay,
         allow_query_token=settings.auth.allow_query_token,
         shutdown_grace=settings.server.shutdown_grace,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kora_daemon.auth.build import build_provider
 from kora_daemon.auth.contract import AuthProvider
+from kora_daemon.auth.start_checks import scoped_fields
 from kora_daemon.auth.users import UserDirectory
 from kora_daemon.config import Settings
 from kora_daemon.config.auth import AuthSettings
@@ -37,7 +38,7 @@ class Parts:
 
 def load_parts(settings: Settings) -> Parts:
     """Read the schema file and import the app's callables. Raises ConfigError."""
-    schema = None if settings.schema is None else load_schema(settings.schema)
+    schema = None if settings.schema is None else required_schema(settings)
     validator = None
     if settings.validate is not None:
         validator = load_hook("validate.python", settings.validate.python, _folder(settings))
@@ -75,10 +76,11 @@ def build_users(settings: AuthSettings) -> UserDirectory | None:
 
 
 def required_schema(settings: Settings) -> Schema:
-    """The schema, for what can't be done without. Raises ConfigError."""
+    """The schema, with what the settings' scopes are decided by, for what can't be done without. Raises ConfigError."""
     if settings.schema is None:
         raise ConfigError([f"schema ({settings.source}): is missing, expected the path of the app's schema file"])
-    return load_schema(settings.schema)
+    schema = load_schema(settings.schema)
+    return schema.with_scopes(scoped_fields(settings.auth, schema))
 
 
 def build_store(settings: StoreSettings) -> Store:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import structlog
 
-from kora_daemon.auth.scope_maps import EVERY_OTHER
+from kora_daemon.auth.scope_maps import EVERY_OTHER, spelled_out
 from kora_daemon.auth.users import UserDirectory
 from kora_daemon.config.auth import AuthSettings
 from kora_daemon.errors import StoreError, StoreUnavailable
 from kora_daemon.model.schema import Schema
-from kora_daemon.model.scope import READ_ONLY, ScopeMap
+from kora_daemon.model.scope import READ_ONLY, ScopeMap, plain_where
 
 log = structlog.get_logger("kora.auth")
 
@@ -67,6 +67,15 @@ def scope_tables(settings: AuthSettings) -> Iterator[tuple[str, ScopeMap]]:
     for index, token in enumerate(settings.tokens):
         if token.scopes is not None:
             yield f"auth.tokens[{index}].scopes", token.scopes
+
+
+def scoped_fields(settings: AuthSettings, schema: Schema) -> dict[str, list[str]]:
+    """Collection -> the fields that the file's scopes are decided by."""
+    found: dict[str, list[str]] = {}
+    for _, table in scope_tables(settings):
+        for collection, where in spelled_out(table, schema.collections).items():
+            found.setdefault(collection, []).extend(plain_where(where))
+    return found
 
 
 def _table_problems(path: str, table: ScopeMap, schema: Schema | None) -> Iterator[str]:

@@ -169,6 +169,22 @@ class AuthSettings:
     require_scopes: bool = key(
         flag(), False, "Whether a user for whom your own code names no scopes is refused, and not unrestricted."
     )
+    accepted_scope: str = key(
+        choice("full", "collections", "none"),
+        "full",
+        'What devices are told of their scopes. "full": all; "collections": names alone; "none": nothing, to those who '
+        "ask for nothing. But for the first, records that change hands bring their history along. Needs a restart.",
+    )
+    node_binding: str = key(
+        choice("warn", "enforce"),
+        "warn",
+        "What becomes of operations in the name of somebody else's device: logged, or refused.",
+    )
+    node_handover: bool = key(
+        flag(),
+        True,
+        "Whether a token's own device may be used by whoever has the token: users of one browser share it.",
+    )
     python: str | None = optional(
         formats.hook(), "myapp.auth:authenticate", 'Callable of source "python": token -> answer.'
     )

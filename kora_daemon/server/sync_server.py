@@ -144,13 +144,21 @@ class SyncServer:
 
         Those that are there are judged again by this provider. May be called from any thread.
         """
-        self._options = options
+        # What accepted scopes look like goes with how records are moved, which can't change under way.
+        self._options = options = replace(options, accepted_scope=self._options.accepted_scope)
         self._identification.replace(auth, options.auth)
         self._lobby.allow(options.max_unauthenticated, options.max_unauthenticated_per_address)
         self._rechecks.soon()
         if self._services is not None:
             rules, admission, validation = self._rules(), self._admission(), self._validation(self._services.readers)
-            self._services = replace(self._services, rules=rules, admission=admission, validation=validation)
+            self._services = replace(
+                self._services,
+                rules=rules,
+                admission=admission,
+                validation=validation,
+                node_binding=options.node_binding,
+                node_handover=options.node_handover,
+            )
 
     async def _prepare_records(self, thread: ThreadPool) -> None:
         """Bring the tables to the schema, and make the rows that are missing (store.md section 7)."""
