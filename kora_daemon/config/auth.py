@@ -181,9 +181,7 @@ class AuthSettings:
         "What becomes of operations in the name of somebody else's device: logged, or refused.",
     )
     node_handover: bool = key(
-        flag(),
-        True,
-        "Whether a token's own device may be used by whoever has the token: users of one browser share it.",
+        flag(), True, "Whether whoever has a token may use the device that it was given to: a browser may be shared."
     )
     python: str | None = optional(
         formats.hook(), "myapp.auth:authenticate", 'Callable of source "python": token -> answer.'
