@@ -17,6 +17,8 @@ from kora_daemon.protocol.messages import Handshake
 MAX_VIEW_COLLECTIONS = 200
 MAX_SUBSETS = 100
 MAX_VIEW_FIELDS = 50
+MAX_VIEW_LENGTH = 1 << 16
+"""Characters of JSON, of scope and subsets together: they are kept as long as the session."""
 
 
 class Greeting(Struct, frozen=True):
@@ -34,16 +36,20 @@ class Greeting(Struct, frozen=True):
 def read_greeting(handshake: Handshake) -> Greeting:
     """Clean a handshake's optional fields; what is malformed counts as absent.
 
-    Raises ProtocolError for a node id that can't be one, and for conditions nested too deeply to be compared.
+    Raises ProtocolError for a node id that can't be one, and for conditions nested too deeply to be compared or too
+    long to be kept.
     """
     if not 0 < len(handshake.node_id) <= MAX_NAME_LENGTH or has_lone_surrogate(handshake.node_id):
         raise ProtocolError(f"A handshake's nodeId is a text of 1 to {MAX_NAME_LENGTH} whole characters")
     scope = clean_scope(handshake.sync_scope)
     try:
         subsets = clean_subsets(handshake.sync_queries)
-        View(scope, subsets)
+        view = View(scope, subsets)
     except RecursionError as error:
         raise ProtocolError("A handshake's syncScope or syncQueries is nested too deeply") from error
+    if len(view.key) > MAX_VIEW_LENGTH:
+        text = f"A handshake's syncScope and syncQueries have at most {MAX_VIEW_LENGTH} characters"
+        raise ProtocolError(text)
     return Greeting(
         node_id=handshake.node_id,
         version_vector=_vector(handshake.version_vector),

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+import structlog
+
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry, Page
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.record import RecordKey
@@ -27,6 +29,9 @@ from kora_daemon.wire import json as codec
 T = TypeVar("T")
 
 REMEMBERED_NODES = 10_000
+MAX_WARNINGS = 20
+
+log = structlog.get_logger("kora.scopes")
 
 
 class Readers:
@@ -44,6 +49,7 @@ class Readers:
         self._scoped: ScopedFields = scoped or {}
         self._threads = ThreadPool("kora-reader", threads)
         self._asking = ThreadPool("kora-probe", 1)
+        self._warned: set[str] = set()
         self._complete: OrderedDict[str, int] = OrderedDict()
         """Node id -> sequence number up to which all of its operations are known to be there."""
 
@@ -78,6 +84,7 @@ class Readers:
             found = self._store.authors_selected(chosen, start) if chosen else set()
             if found is not None:
                 return found
+        self._warn_of_scan(view)
         authors: set[str] = set()
         while start < frontier:
             page = self._page(LogSpan(start, frontier), view)
@@ -129,6 +136,15 @@ class Readers:
         complete = len(inside) < len(entries) or not entries
         upto = read.upto if complete else inside[-1].sequence
         return Page.of(read.after, upto, self._shown(view, inside))
+
+    def _warn_of_scan(self, view: View) -> None:
+        """Say once of each collection that its scope is not one that the index knows."""
+        for collection, where in (view.scopes or {}).items():
+            unknown = where.keys() - set(self._scoped.get(collection, ()))
+            if unknown and collection not in self._warned and len(self._warned) < MAX_WARNINGS:
+                self._warned.add(collection)
+                hint = "every first sync looks through the whole log; name the fields in the schema's scope"
+                log.warning("scopes.not_indexed", collection=collection, fields=sorted(unknown), hint=hint)
 
     def _selected(self, read: LogSpan, view: View) -> list[LogEntry] | None:
         """The entries that may be visible, by the scope index; None where looking through the log is as good."""

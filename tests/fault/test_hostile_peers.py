@@ -209,14 +209,15 @@ async def test_those_who_were_refused_take_no_place() -> None:
             pass
 
 
-async def test_a_provider_whose_scopes_can_not_be_kept_lets_nobody_in() -> None:
+async def test_a_provider_that_grants_nothing_lets_people_in_and_shows_them_nothing() -> None:
     class Scoped:
         async def authenticate(self, token: str) -> AuthContext:
             del token
             return AuthContext("ali", scopes={})
 
     async with running_server(auth=Scoped()) as host, connected(host.url) as client:
-        assert (await client.shake_hands())["code"] == "AUTH_UNAVAILABLE"
+        assert (await client.shake_hands())["acceptedScope"] == {}
+        assert [batch["operations"] for batch in await client.download()] == [[]]
 
 
 async def test_nothing_is_handled_behind_a_refusal() -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from kora_daemon.errors import ProtocolError
 from kora_daemon.model.view import View
 from kora_daemon.protocol.handshake import (
     MAX_SUBSETS,
     MAX_VIEW_COLLECTIONS,
     MAX_VIEW_FIELDS,
+    MAX_VIEW_LENGTH,
     Greeting,
     read_greeting,
 )
@@ -77,3 +79,10 @@ def test_subsets_that_differ_in_type_only_are_different() -> None:
 def test_too_many_subsets_count_as_none() -> None:
     asked = [{"collection": "todos", "where": {"n": n}} for n in range(MAX_SUBSETS + 1)]
     assert greeting(sync_queries=asked).subsets == ()
+
+
+def test_what_is_too_long_to_be_kept_is_an_error() -> None:
+    long = "x" * MAX_VIEW_LENGTH
+    for members in ({"sync_scope": {"todos": {"userId": long}}}, {"sync_queries": [{"collection": long, "where": {}}]}):
+        with pytest.raises(ProtocolError, match="at most 65536 characters"):
+            greeting(**members)
