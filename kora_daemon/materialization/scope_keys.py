@@ -56,7 +56,11 @@ def scope_keys(shape: Shape | None, operation: Operation, stamp: str | None) -> 
 def _previous(fields: Iterable[str], operation: Operation) -> Any:  # noqa: ANN401  a JSON value
     """The previous data, where it may matter."""
     text = operation.previous_data
-    if text == NULL or not any(field.encode("utf-8", "surrogatepass") in bytes(text) for field in fields):
+    if text == NULL:
+        return None
+    body = bytes(text)
+    # A name may be written with escapes.
+    if b"\\" not in body and not any(field.encode("utf-8", "surrogatepass") in body for field in fields):
         return None
     try:
         return read_json(text)

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.node import NodeMemory
 from kora_daemon.store import tables
 
 _LOW, _HIGH = "\x01", "\ud7ff"
@@ -78,6 +79,12 @@ def read_causal_key(row: tables.Row) -> CausalKey:
     return tables.causal_key_of(
         (sequence, read_name(operation_id), causal_deps, wall_time, logical, read_name(node_id))
     )
+
+
+def read_memory(row: tables.Row) -> NodeMemory:
+    """What is remembered of a device, in a row for `tables.memory_of`."""
+    claimed_by, *rest = row
+    return tables.memory_of((None if claimed_by is None else read_name(claimed_by), *rest))
 
 
 def _json(value: list[Any]) -> str | None:

@@ -19,7 +19,6 @@ from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Kind, Schema
-from kora_daemon.store import tables
 from kora_daemon.store.lookups import current_fields
 from kora_daemon.store.page import take_bytes
 from kora_daemon.store.postgres import queries
@@ -31,6 +30,7 @@ from kora_daemon.store.postgres.names import (
     names_json,
     read_causal_key,
     read_entry,
+    read_memory,
     read_name,
     rows_json,
     stored_name,
@@ -185,7 +185,7 @@ class PostgresStore:
     def node_memory(self, node_id: str) -> NodeMemory | None:
         """What is remembered of a device."""
         rows = self._connections.fetch(queries.NODE_MEMORY, [stored_name(node_id)])
-        return next(map(tables.memory_of, rows), None)
+        return next(map(read_memory, rows), None)
 
     def complete_upto(self, node_id: str, known: int = 0) -> int:
         """The sequence number of a node up to which none is missing; see the contract."""
