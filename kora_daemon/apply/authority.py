@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
 from kora_daemon.apply.work import Work
 from kora_daemon.materialization.columns import shown_value
@@ -14,7 +14,7 @@ from kora_daemon.model.jsvalue import JsonValue
 from kora_daemon.model.node import NodeNews
 from kora_daemon.model.operation import NULL, Operation
 from kora_daemon.model.record import RecordKey
-from kora_daemon.model.scope import READ_ONLY, ScopeMap, Where, may_write, plain_where
+from kora_daemon.model.scope import READ_ONLY, ScopeMap, Where, matches, may_write, plain_where
 
 NodeBinding = Literal["off", "warn", "enforce"]
 """What becomes of operations that are written in the name of somebody else's device."""
@@ -53,7 +53,7 @@ def scope_problem(work: Work, authority: Authority, operation: Operation, data: 
         return False
     key = RecordKey(operation.collection, operation.record_id)
     state = work.current(key)
-    return not may_write(
+    fits = may_write(
         scopes,
         operation.collection,
         record=None if state is None else _shown(work, key, state, where),
@@ -61,6 +61,14 @@ def scope_problem(work: Work, authority: Authority, operation: Operation, data: 
         previous=_previous(operation) if state is None else {},
         replaces=operation.type == "insert",
     )
+    if not fits or state is None or not _composes(where, state, operation):
+        return not fits
+    return not matches(where, _shown(work, key, work.result(state, operation, data), where))
+
+
+def _composes(where: Where, state: RecordState, operation: Operation) -> bool:
+    """Whether what becomes of the fields of a scope may be something else than what the operation says."""
+    return not isinstance(operation.atomic_ops, UnsetType) or not where.keys().isdisjoint(state.atomic_writers)
 
 
 def _shown(work: Work, key: RecordKey, state: RecordState, where: Where) -> dict[str, Any]:

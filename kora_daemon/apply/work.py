@@ -94,6 +94,15 @@ class Work:
         history = list(self._tx.history(key))
         return fold_sorted(history) if history else None
 
+    def result(self, before: RecordState | None, operation: Operation, data: JsonValue) -> RecordState:
+        """What an operation would make of its record, whose state is `before`; `data` is its data, read."""
+        state = advance(before, operation, data)
+        if state is None:
+            self._write()
+            history = self._tx.history(RecordKey(operation.collection, operation.record_id))
+            state = fold_sorted(merge(history, [operation], key=clock_order))
+        return state
+
     def live_ids(self, collection: str, where: Sequence[Condition], limit: int | None = None) -> list[str]:
         """The ids of at most `limit` live records that meet all conditions, ascending."""
         if collection not in self._shapes:
@@ -124,10 +133,7 @@ class Work:
             return
         key = RecordKey(operation.collection, operation.record_id)
         before = self.state(key)
-        state = advance(before, operation, data)
-        if state is None:
-            self._write()
-            state = fold_sorted(merge(self._tx.history(key), [operation], key=clock_order))
+        state = self.result(before, operation, data)
         if before is not None and shape.scoped and _moved(shape, before, state):
             self._moved[key] = None
         self._states[key] = state

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Raw, UnsetType
 
+from kora_daemon.apply.authority import Authority
 from kora_daemon.apply.pipeline import ApplyRules, BatchOutcome, Pipeline
 from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted
 from kora_daemon.model.operation import Operation
@@ -66,10 +67,12 @@ class Judge:
         store.open()
         return cls(store, schema, cascade_levels)
 
-    def batches(self, *batches: Sequence[Operation]) -> list[BatchOutcome]:
+    def batches(
+        self, *batches: Sequence[Operation], authorities: Sequence[Authority | None] | None = None
+    ) -> list[BatchOutcome]:
         """Batches of several sessions, as one write."""
         with self.store.transaction() as tx:
-            return self.pipeline.apply_batches(tx, batches, self.now_ms)
+            return self.pipeline.apply_batches(tx, batches, self.now_ms, authorities)
 
     def batch(self, *operations: Operation) -> BatchOutcome:
         """One batch, as a write of its own."""

@@ -1,0 +1,322 @@
+"""Where a stream begins, what a client is told of it, and what is remembered (scopes.md sections 7 and 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+
+from kora_daemon.model.node import NodeMemory, NodeNews
+from kora_daemon.model.scope import ScopeMap
+from kora_daemon.model.view import View
+from kora_daemon.protocol import actions as do
+from kora_daemon.protocol import events as on
+from kora_daemon.protocol import messages as say
+from kora_daemon.protocol.resume import announced, scope_digest, start_of, stream_news, view_digest
+from kora_daemon.protocol.session import AcceptedScope, SessionRules
+from tests.support.operations import entry, operation, upload
+from tests.support.rehearsal import SERVER, Rehearsal, handshake_of, of_kind, said
+
+MINE: ScopeMap = {"todos": {"userId": "alice"}}
+OURS: ScopeMap = {"todos": {"orgId": 1}}
+FRONTIER = 100
+
+
+def digest(scopes: ScopeMap | None) -> str:
+    return scope_digest(View(scopes))
+
+
+def begins_at(
+    watermark: int | None,
+    memory: NodeMemory | None = None,
+    *,
+    scopes: ScopeMap | None = MINE,
+    as_asked: bool = False,
+    floor: int = 0,
+    subsets: tuple[tuple[str, Mapping[str, Any]], ...] = (),
+) -> int:
+    asked = do.ReadLog("node-a", {}, watermark, view=View(scopes, subsets), as_asked=as_asked)
+    return start_of(asked, FRONTIER, floor, memory)
+
+
+def test_a_client_whose_scope_is_the_remembered_one_goes_on() -> None:
+    assert begins_at(40, NodeMemory(scope=digest(MINE))) == 40
+    assert begins_at(FRONTIER, NodeMemory(scope=digest(MINE))) == FRONTIER
+
+
+def test_whatever_it_asked_for_itself() -> None:
+    # The whole point: stock clients ask for none, or for another one after a restart of the app.
+    for as_asked in (True, False):
+        assert begins_at(40, NodeMemory(scope=digest(MINE)), as_asked=as_asked) == 40
+        assert begins_at(40, NodeMemory(scope=digest(OURS)), as_asked=as_asked) == 0
+
+
+def test_nothing_remembered_and_the_scope_as_asked_is_trusted() -> None:
+    assert begins_at(40, None, as_asked=True) == 40
+    assert begins_at(40, NodeMemory(claimed_by="alice"), as_asked=True) == 40
+    assert begins_at(40, None, scopes=None, as_asked=True) == 40
+
+
+def test_nothing_remembered_and_another_scope_than_asked_for_is_not() -> None:
+    assert begins_at(40, None) == 0
+    assert begins_at(40, NodeMemory(claimed_by="alice", settled="v")) == 0
+
+
+@pytest.mark.parametrize("before", [None, MINE, OURS, {}, {"todos": {}}, {"todos": {"userId": "alice", "orgId": 1}}])
+@pytest.mark.parametrize("after", [None, MINE, OURS, {}, {"todos": {}}, {"todos": {"userId": "alice", "orgId": 1}}])
+def test_any_change_of_scopes_is_a_new_beginning(before: ScopeMap | None, after: ScopeMap | None) -> None:
+    start = begins_at(40, NodeMemory(scope=digest(before)), scopes=after)
+    assert start == (40 if before == after else 0)
+
+
+def test_only_scopes_matter_not_subsets_nor_flags_nor_order() -> None:
+    memory = NodeMemory(scope=digest({"todos": {"userId": "alice", "orgId": 1}, "notes": {}}))
+    same: ScopeMap = {"notes": {"__readonly": True}, "todos": {"orgId": 1, "userId": "alice"}}
+    assert begins_at(40, memory, scopes=same) == 40
+    assert begins_at(40, memory, scopes=same, subsets=(("todos", {"done": True}),)) == 40
+
+
+def test_values_that_scopes_tell_apart_are_told_apart() -> None:
+    values: list[Any] = [1, True, "1", None, 0, False, "", "null", "A", "a", 1.5]
+    assert len({digest({"todos": {"v": value}}) for value in values}) == len(values)
+
+
+def test_a_scope_of_halves_of_characters_can_be_told_from_others() -> None:
+    assert digest({"todos": {"v": "\ud800"}}) != digest({"todos": {"v": "\ud801"}})
+
+
+def test_nothing_is_told_by_no_digest() -> None:
+    assert digest(None) == ""
+    assert digest({}) != ""
+    assert view_digest(View()) == ""
+    assert view_digest(View(None, (("todos", {}),))) != ""
+    assert "alice" not in digest(MINE)
+
+
+def test_a_client_that_has_nothing_begins_at_the_beginning() -> None:
+    assert begins_at(0, None) == 0
+    assert begins_at(None, None) == 0
+    assert begins_at(0, NodeMemory(scope=digest(MINE))) == 0
+
+
+def test_above_the_log_there_is_nothing_to_go_on_from() -> None:
+    assert begins_at(FRONTIER + 1, NodeMemory(scope=digest(MINE))) == 0
+    assert begins_at(FRONTIER + 1, None, as_asked=True) == 0
+
+
+def test_a_watermark_of_a_log_that_was_replaced_is_of_no_meaning() -> None:
+    known = NodeMemory(scope=digest(MINE))
+    assert begins_at(40, known, floor=50) == 0
+    assert begins_at(40, None, floor=50, as_asked=True) == 0
+    assert begins_at(50, known, floor=50) == 50
+    assert begins_at(40, NodeMemory(scope=digest(MINE), floor=50), floor=50) == 40
+    assert begins_at(40, NodeMemory(scope=digest(MINE), floor=30), floor=50) == 0
+
+
+@pytest.mark.parametrize(
+    ("watermark", "start", "told"),
+    [(0, 0, 100), (40, 40, 100), (100, 100, 100), (40, 0, 0), (100, 0, 0), (101, 0, 100), (10**9, 0, 100)],
+)
+def test_a_client_that_has_to_start_over_is_told_of_less_than_it_has(watermark: int, start: int, told: int) -> None:
+    assert announced(watermark, start, FRONTIER) == told
+    assert (watermark > told) == (start != watermark)
+
+
+def news(
+    scopes: ScopeMap | None, memory: NodeMemory | None = None, *, start: int = 0, floor: int = 0
+) -> tuple[str | None, int | None] | None:
+    made = stream_news("node-a", View(scopes), start, floor, memory)
+    if made is None:
+        return None
+    assert (made.node_id, made.claimed_by, made.settled) == ("node-a", None, None)
+    return made.scope, made.floor
+
+
+def test_a_scope_is_remembered_once() -> None:
+    assert news(MINE) == (digest(MINE), 0)
+    assert news(MINE, NodeMemory(scope=digest(MINE))) is None
+    assert news(MINE, NodeMemory(scope=digest(OURS))) == (digest(MINE), 0)
+    assert news(MINE, NodeMemory(claimed_by="alice")) == (digest(MINE), 0)
+
+
+def test_of_who_sees_everything_nothing_is_kept_unless_there_was_a_scope_before() -> None:
+    assert news(None) is None
+    assert news(None, NodeMemory(claimed_by="alice")) is None
+    assert news(None, NodeMemory(scope=digest(MINE))) == ("", 0)
+    assert news(None, NodeMemory(scope="")) is None
+
+
+def test_that_a_device_has_begun_anew_on_a_restored_log_is_remembered() -> None:
+    assert news(None, None, start=0, floor=50) == ("", 50)
+    assert news(None, None, start=60, floor=50) is None
+    assert news(MINE, NodeMemory(scope=digest(MINE)), floor=50) == (digest(MINE), 50)
+    assert news(MINE, NodeMemory(scope=digest(MINE), floor=50), floor=50) is None
+
+
+# A session
+
+
+class Stage(Rehearsal):
+    """A session with scopes; `grant` is what authentication gives it."""
+
+    def __init__(self, grant: ScopeMap | None, accepted: AcceptedScope = "full") -> None:
+        super().__init__(SessionRules(SERVER, accepted_scope=accepted))
+        self.grant = grant
+
+    def opens(
+        self, memory: NodeMemory | None = None, *, has_gaps: bool = False, frontier: int = FRONTIER, **handshake: Any
+    ) -> say.HandshakeResponse:
+        """The whole handshake; its answer."""
+        self.take(handshake_of(**handshake))
+        [asked] = of_kind(do.ReadLog, self.take(on.Authenticated("alice", self.grant)))
+        self.asked = asked
+        start = start_of(asked, frontier, 0, memory)
+        [response, *_] = said(
+            self.take(on.LogRead(frontier, {}, start=start, memory=memory, has_gaps=has_gaps, floor=0))
+        )
+        assert isinstance(response, say.HandshakeResponse)
+        return response
+
+    def remembered(self) -> list[NodeNews]:
+        return [action.news for action in of_kind(do.Remember, self.actions)]
+
+    def acknowledge(self, message_id: str, maximum: int, last: int = 1) -> None:
+        self.take(say.Acknowledgment("a", message_id, last, maximum))
+
+
+def test_the_reset_of_a_scope_that_changed() -> None:
+    stage = Stage(MINE)
+    response = stage.opens(NodeMemory(scope=digest(OURS)), last_delivery_sequence=40)
+    assert response.server_max_delivery_sequence == 0
+    [batch] = stage.show([entry(70)])
+    assert (batch.base, batch.maximum, batch.is_final) == (0, FRONTIER, True)
+
+
+def test_no_reset_of_a_scope_that_the_server_gave_before() -> None:
+    stage = Stage(MINE)
+    response = stage.opens(NodeMemory(scope=digest(MINE)), last_delivery_sequence=40)
+    assert response.server_max_delivery_sequence == FRONTIER
+    [batch] = stage.show([entry(70)])
+    assert (batch.base, batch.maximum) == (40, FRONTIER)
+
+
+def test_a_scope_is_remembered_when_the_client_has_taken_something_of_it() -> None:
+    stage = Stage(MINE)
+    stage.opens(NodeMemory(scope=digest(OURS)), last_delivery_sequence=40)
+    [batch] = stage.show([entry(70)])
+    assert stage.remembered() == []
+    # Of the connection before, or passed over as a duplicate: none of that is taken.
+    stage.acknowledge("another", 40)
+    stage.acknowledge(batch.message_id, 40)
+    stage.acknowledge(batch.message_id, batch.maximum, last=0)
+    assert stage.remembered() == []
+
+
+def test_it_is_remembered_once() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, last_delivery_sequence=0)
+    [batch] = stage.show([entry(70)])
+    stage.acknowledge(batch.message_id, batch.maximum)
+    stage.acknowledge(batch.message_id, batch.maximum)
+    assert stage.remembered() == [NodeNews("node-a", scope=digest(MINE), floor=0)]
+
+
+def test_a_client_without_a_watermark_has_no_place_to_remember() -> None:
+    stage = Stage(MINE)
+    response = stage.opens(None, last_delivery_sequence=None)
+    assert response.server_max_delivery_sequence is UNSET
+    [batch] = stage.show([entry(70)])
+    stage.take(say.Acknowledgment("a", batch.message_id, 1))
+    assert stage.remembered() == []
+
+
+@pytest.mark.parametrize(
+    ("grant", "asked", "as_asked", "confined"),
+    [
+        (None, None, True, False),
+        (None, MINE, True, False),
+        (MINE, None, False, True),
+        (MINE, MINE, True, True),
+        (MINE, {"todos": {}}, False, True),
+        (MINE, {"todos": {"userId": "alice"}, "notes": {}}, False, True),
+        ({"todos": {}}, MINE, True, True),
+        ({**MINE, "notes": {"__readonly": True}}, {**MINE, "notes": {}}, True, True),
+    ],
+)
+def test_whether_a_client_has_got_what_it_asked_for(
+    grant: ScopeMap | None, asked: ScopeMap | None, as_asked: bool, confined: bool
+) -> None:
+    stage = Stage(grant)
+    stage.opens(None, sync_scope=asked)
+    assert (stage.asked.as_asked, stage.asked.confined) == (as_asked, confined)
+
+
+@pytest.mark.parametrize(
+    ("setting", "asked", "told"),
+    [
+        ("full", None, {"todos": {"userId": "alice"}}),
+        ("full", {"todos": {"done": False}}, {"todos": {"userId": "alice", "done": False}}),
+        ("collections", None, {"todos": {}}),
+        ("collections", {"todos": {"done": False}}, {"todos": {}}),
+        ("none", None, UNSET),
+        ("none", {"todos": {"done": False}}, {"todos": {}}),
+    ],
+)
+def test_what_a_client_is_told_of_its_scopes(setting: AcceptedScope, asked: Any, told: Any) -> None:
+    stage = Stage({"todos": {"userId": "alice", "__readonly": True}}, setting)
+    assert stage.opens(None, sync_scope=asked).accepted_scope == told
+    assert stage.session.view.by_record == (setting != "full")
+
+
+def test_who_is_not_restricted_is_told_so_by_nothing() -> None:
+    assert Stage(None).opens(None).accepted_scope is UNSET
+    assert Stage({}).opens(None).accepted_scope == {}
+    assert Stage({}).opens(None, sync_scope=MINE).accepted_scope == {}
+
+
+# Withheld writes
+
+
+def commits(stage: Stage) -> list[NodeNews | None]:
+    return [action.news for action in of_kind(do.Commit, stage.actions)]
+
+
+def test_the_first_final_batch_of_who_was_asked_for_gaps_settles_the_view() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, has_gaps=True)
+    stage.take(say.OperationBatch("up-1", [operation(1)], False, 0, 900))
+    stage.take(say.OperationBatch("up-2", [operation(2)], True, 1, 900))
+    stage.take(upload(operation(3), message_id="up-3"))
+    assert commits(stage) == [None, NodeNews("node-a", settled=view_digest(View(MINE))), None]
+
+
+def test_an_empty_batch_settles_it_too() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, has_gaps=True)
+    stage.take(say.OperationBatch("up-1", [], True, 0, 90))
+    assert commits(stage) == [NodeNews("node-a", settled=view_digest(View(MINE)))]
+
+
+def test_who_was_not_asked_settles_nothing() -> None:
+    stage = Stage(MINE)
+    stage.opens(None)
+    stage.take(upload(operation(1)))
+    assert commits(stage) == [None]
+
+
+def test_a_batch_that_is_not_taken_settles_nothing() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, has_gaps=True)
+    stage.take(upload(operation(1, wall_time=stage.wall_ms + 3_600_000)))
+    assert commits(stage) == []
+
+
+def test_the_view_that_is_settled_is_that_of_scopes_and_subsets() -> None:
+    query = {"collection": "todos", "where": {"done": False}}
+    stage = Stage(MINE)
+    stage.opens(None, has_gaps=True, sync_queries=[query])
+    stage.take(upload())
+    assert commits(stage) == [NodeNews("node-a", settled=view_digest(View(MINE, (("todos", {"done": False}),))))]
+    assert commits(stage) != [NodeNews("node-a", settled=view_digest(View(MINE)))]
