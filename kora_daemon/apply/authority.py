@@ -96,11 +96,13 @@ class NodeClaims:
     """Who may write as which device, within one write transaction.
 
     A node id belongs to whom uploads with it first. Users of one browser share a device, hence a node id, so the device
-    that a token was given to goes with the token, where `handover` says so; what visitors have used is anybody's.
+    that a token was given to goes with the token, where `handover` says so; what visitors have used is anybody's. The
+    server's own is nobody's.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, server_node_id: str) -> None:
         self._work = work
+        self._server_node_id = server_node_id
         self._claims: dict[str, str | None] = {}
         self.strangers: dict[str, int] = {}
         """Session's node id -> how many operations it has brought in the name of other devices."""
@@ -110,23 +112,28 @@ class NodeClaims:
         self._claims = dict.fromkeys(node_ids) | dict(self._work.claims(node_ids))
 
     def mismatch(self, authority: Authority, operation: Operation) -> bool:
-        """Whether an operation must be refused; claims the session's node id for one that is its own."""
-        if authority.binding == "off":
-            return False
-        claim = self._claims.get(authority.node_id)
-        if operation.node_id == authority.node_id and _is_free(authority, claim):
-            if claim is None or (claim == VISITOR and authority.claimant != VISITOR):
-                self._claims[authority.node_id] = authority.claimant
-                self._work.remember(NodeNews(authority.node_id, claimed_by=authority.claimant))
+        """Whether an operation must be refused."""
+        if authority.binding == "off" or self._is_own(authority, operation):
             return False
         self.strangers[authority.node_id] = self.strangers.get(authority.node_id, 0) + 1
         return authority.binding == "enforce"
 
+    def accepted(self, authority: Authority, operation: Operation) -> None:
+        """An operation has got through: with the first one that is its own a session claims its node id."""
+        if authority.binding == "off" or not self._is_own(authority, operation):
+            return
+        claim = self._claims.get(authority.node_id)
+        if claim is None or (claim == VISITOR and authority.claimant != VISITOR):
+            self._claims[authority.node_id] = authority.claimant
+            self._work.remember(NodeNews(authority.node_id, claimed_by=authority.claimant))
 
-def _is_free(authority: Authority, claim: str | None) -> bool:
-    if claim is None or claim in (VISITOR, authority.claimant):
-        return True
-    return authority.handover and authority.device_id == authority.node_id
+    def _is_own(self, authority: Authority, operation: Operation) -> bool:
+        if operation.node_id != authority.node_id or operation.node_id == self._server_node_id:
+            return False
+        claim = self._claims.get(authority.node_id)
+        if claim is None or claim in (VISITOR, authority.claimant):
+            return True
+        return authority.handover and authority.device_id == authority.node_id
 
 
 def jumps(work: Work, operation: Operation) -> bool:

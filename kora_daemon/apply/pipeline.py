@@ -74,7 +74,7 @@ class Pipeline:
         """
         work = self.work(tx, received_at_ms)
         whose = authorities or [None] * len(batches)
-        claims = NodeClaims(work)
+        claims = NodeClaims(work, self.author.node_id)
         bound = {one.node_id for one in whose if one is not None and one.binding != "off"}
         if bound:
             claims.expect(bound)
@@ -87,10 +87,12 @@ class Pipeline:
                 if operation.id not in seen:
                     rejection = None if authority is None else self._trespass(work, claims, authority, operation)
                     rejection = rejection or self.apply_one(work, operation)
-                    if rejection is None:
-                        seen.add(operation.id)
-                    else:
+                    if rejection is not None:
                         rejections.append(rejection)
+                        continue
+                    seen.add(operation.id)
+                    if authority is not None:
+                        claims.accepted(authority, operation)
             places.append((work.accepted, rejections))
         outcomes = list(_outcomes(work.finish(), places))
         for outcome, authority in zip(outcomes, whose, strict=True):
@@ -104,11 +106,11 @@ class Pipeline:
 
     def _trespass(self, work: Work, claims: NodeClaims, authority: Authority, operation: Operation) -> Rejection | None:
         """Refuse what a session may not write. The text never says what there is."""
+        if scope_problem(work, authority, operation, data_of(operation)):
+            return refuse(operation, "SCOPE_VIOLATION", "The operation is outside the scope of this session")
         if jumps(work, operation):
             text = f"sequence number {operation.sequence_number} is too far above those known of its node"
             return refuse(operation, "INVALID_OPERATION", text)
-        if scope_problem(work, authority, operation, data_of(operation)):
-            return refuse(operation, "SCOPE_VIOLATION", "The operation is outside the scope of this session")
         if claims.mismatch(authority, operation):
             return refuse(operation, "NODE_ID_MISMATCH", "The operation is not in the name of this session's device")
         return None
