@@ -41,6 +41,15 @@ async def test_a_gap_in_the_middle_counts_too(autojump_clock: trio.testing.MockC
     assert shown(hub, 4) == [5, 6, 7]
 
 
+async def test_a_record_that_took_its_history_along_leaves_no_hole(autojump_clock: trio.testing.MockClock) -> None:
+    hub = Hub(10)
+    hub.publish([entry(11), entry(15, origin=2), entry(13)], True)
+    assert hub.frontier == 10
+    assert await hub.behind() == 15
+    hub.fill([entry(11), entry(13), entry(14), entry(15)])
+    assert shown(hub, 10) == [11, 13, 14, 15]
+
+
 async def test_what_was_read_meanwhile_is_not_taken_twice(autojump_clock: trio.testing.MockClock) -> None:
     hub = Hub(4)
     hub.reaches(6)
