@@ -122,6 +122,15 @@ class WatermarkStream:
             return LogSpan(self.scanned, max(self._target, self.scanned))
         return LogSpan(self.scanned, frontier) if frontier > self.scanned else None
 
+    @property
+    def live_at(self) -> int | None:
+        """How far the log was looked through, None while the client still catches up."""
+        return None if self.catching_up else self.scanned
+
+    def pass_over(self, upto: int) -> None:
+        """Nothing up to there is visible; for a stream that is live."""
+        self.scanned = upto
+
     def plan(self, page: Page, now_ms: int, next_id: Callable[[], str]) -> list[DeliveryBatch]:
         """The batches to send of a page that was read for `next_read`, which may end early."""
         self.scanned = page.upto

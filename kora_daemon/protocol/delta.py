@@ -91,6 +91,15 @@ class VectorStream:
             return LogPositions(self._delta[self._delta_sent : self._delta_sent + self._batch_size])
         return LogSpan(self.scanned, frontier) if frontier > self.scanned and not self._flight else None
 
+    @property
+    def live_at(self) -> int | None:
+        """How far the log was looked through, None while something is under way."""
+        return None if self.catching_up or self._flight else self.scanned
+
+    def pass_over(self, upto: int) -> None:
+        """Nothing up to there is visible; for a stream that is live."""
+        self.scanned = self._taken = upto
+
     def plan(self, page: Page, now_ms: int, next_id: Callable[[], str]) -> list[DeliveryBatch]:
         """The batches to send of a page that was read for `next_read`, which may end early."""
         batches = self._plan_delta(page, next_id) if self.catching_up else self._plan_live(page, next_id)

@@ -348,6 +348,22 @@ class Session:
         self._frontier = max(self._frontier, event.frontier)
         return self._read_on()
 
+    @property
+    def live_at(self) -> int | None:
+        """How far the log was looked through, None while something else is to be done first."""
+        if self.phase is not Phase.STREAMING or self._reading or self._stream is None:
+            return None
+        return self._stream.live_at
+
+    def pass_over(self, frontier: int) -> None:
+        """The log reaches `frontier`, and nothing behind `live_at` is visible.
+
+        The short way for what is the usual case where there are many scopes: reading an empty page comes to the same.
+        """
+        if self._stream is not None:
+            self._frontier = frontier
+            self._stream.pass_over(frontier)
+
     def _read_on(self) -> list[do.Action]:
         if self._stream is None or self._reading:
             return []

@@ -149,6 +149,12 @@ class Connection:
 
     def frontier_moved(self, frontier: int) -> None:
         """The log reaches `frontier`."""
+        session = self.session
+        if not session.view.unrestricted and (after := session.live_at) is not None:
+            page = self._services.hub.tail.page(session.view, after, frontier)
+            if page is not None and page.upto == frontier and not page.entries:
+                session.pass_over(frontier)
+                return
         self._happened(on.FrontierMoved(frontier))
 
     def send(self, frame: Frame) -> None:

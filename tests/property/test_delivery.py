@@ -107,6 +107,12 @@ class OneClient(RuleBasedStateMachine):
     def the_session_hears_of_it(self) -> None:
         self.take(on.FrontierMoved(self.frontier))
 
+    @rule()
+    def the_session_is_told_that_nothing_new_is_visible(self) -> None:
+        after = self.session.live_at
+        if after is not None and not any(one.is_visible for one in self.log[after:]):
+            self.session.pass_over(self.frontier)
+
     @precondition(lambda self: self.reading)
     @rule(size=st.integers(1, 12))
     def a_page_is_read(self, size: int) -> None:

@@ -138,6 +138,20 @@ class TestStreaming:
         assert grow(stage, 10) == [do.ReadPage(LogSpan(9, 10))]
         assert chain(stage.show([entry(10)])) == [(4, [10], 10, True, 0)]
 
+    def test_what_is_passed_over_is_not_read_again(self) -> None:
+        stage = streaming(5)
+        assert stage.session.live_at == 5
+        stage.session.pass_over(9)
+        assert stage.session.live_at == 9
+        assert stage.take(on.FrontierMoved(9)) == []
+        stage.take(on.FrontierMoved(12))
+        assert stage.reads[-1].read == LogSpan(9, 12)
+        assert stage.session.live_at is None, "it is being read"
+        assert chain(stage.show([entry(11)])) == [(5, [11], 12, True, 0)]
+
+    def test_nothing_is_passed_over_while_the_client_catches_up(self) -> None:
+        assert opened(0, 5).session.live_at is None
+
     def test_the_same_frontier_again_is_no_news(self) -> None:
         stage = streaming(4)
         assert grow(stage, 4) == grow(stage, 3) == []
