@@ -50,8 +50,8 @@ class Readers:
         self._threads = ThreadPool("kora-reader", threads)
         self._asking = ThreadPool("kora-probe", 1)
         self._warned: set[str] = set()
-        self._complete: OrderedDict[str, int] = OrderedDict()
-        """Node id -> sequence number up to which all of its operations are known to be there."""
+        self._complete: OrderedDict[tuple[int, str], int] = OrderedDict()
+        """Floor of the log and node id -> sequence number up to which all of its operations are known to be there."""
 
     async def greet(self, asked: ReadLog) -> LogRead:
         """What the answer to a handshake needs."""
@@ -63,7 +63,7 @@ class Readers:
         memory = self._store.node_memory(asked.node_id)
         start = start_of(asked, frontier, floor, memory)
         vector = self._store.version_vector(self._nodes_of_interest(asked, start, frontier))
-        has_gaps = self._ask_for_gaps(asked, vector, memory)
+        has_gaps = self._ask_for_gaps(asked, vector, memory, floor)
         delta = self._delta(asked, frontier) if asked.watermark is None else ()
         return LogRead(frontier, vector, delta, floor, start, memory, has_gaps)
 
@@ -92,7 +92,7 @@ class Readers:
             start = page.upto
         return authors
 
-    def _ask_for_gaps(self, asked: ReadLog, vector: dict[str, int], memory: NodeMemory | None) -> bool:
+    def _ask_for_gaps(self, asked: ReadLog, vector: dict[str, int], memory: NodeMemory | None, floor: int) -> bool:
         """Put the number below which nothing of the client's own is missing into the vector, where that is less.
 
         The client then offers again what it had withheld because it was outside of its view (scopes.md section 8).
@@ -100,8 +100,8 @@ class Readers:
         own = asked.node_id
         if own not in vector or (memory is not None and memory.settled == view_digest(asked.view)):
             return False
-        complete = self._store.complete_upto(own, self._complete.pop(own, 0))
-        self._complete[own] = complete
+        complete = self._store.complete_upto(own, self._complete.pop((floor, own), 0))
+        self._complete[floor, own] = complete
         if len(self._complete) > REMEMBERED_NODES:
             self._complete.popitem(last=False)
         if complete >= vector[own]:
