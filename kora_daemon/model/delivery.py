@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -70,18 +71,22 @@ class DeliveryBatch(Struct):
 
 
 class Page(Struct):
-    """The part of the log in (after, upto] that one view may see. Shared by the sessions of that view."""
+    """The part of the log in (after, upto] that one view may see. Shared by the sessions of that view.
+
+    `apart` are delivery sequences, ascending, each of which begins another batch than what is before it.
+    """
 
     after: int
     upto: int
     entries: list[DeliveryEntry]
     authors: frozenset[str]
     origins: frozenset[int]
+    apart: Sequence[int] = ()
     plans: dict[tuple[Any, ...], list[DeliveryBatch]] = field(default_factory=dict)
     """Batches planned from it so far, by what the plan depends on."""
 
     @classmethod
-    def of(cls, after: int, upto: int, entries: list[DeliveryEntry]) -> Page:
+    def of(cls, after: int, upto: int, entries: list[DeliveryEntry], apart: Sequence[int] = ()) -> Page:
         """A page over (after, upto] of these visible entries."""
         return cls(
             after,
@@ -89,4 +94,5 @@ class Page(Struct):
             entries,
             frozenset(entry.node_id for entry in entries),
             frozenset(entry.origin for entry in entries if entry.origin),
+            apart,
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kora_daemon.model.jsvalue import strictly_equal
-from kora_daemon.model.scope import Fields, ScopeMap, Where, accepted_scope
+from kora_daemon.model.scope import Fields, ScopeMap, Where, accepted_scope, matches
 
 
 class Rule(NamedTuple):
@@ -24,6 +24,8 @@ class Rule(NamedTuple):
     alternatives: tuple[Where, ...]
     fields: frozenset[str]
     by_record: frozenset[str] = frozenset()
+    checked: tuple[Where, ...] | None = None
+    """What a stock client compares an operation with once more before it applies it; None = with nothing."""
 
     def shows(self, carried: Fields, record: Fields | None) -> bool:
         """Whether an operation with these fields (its data over its previous data) is shown.
@@ -31,6 +33,13 @@ class Rule(NamedTuple):
         `record` has the fields of its record, None where there is no record.
         """
         return not self.alternatives or any(self._fits(where, carried, record) for where in self.alternatives)
+
+    def stands_alone(self, carried: Fields) -> bool:
+        """Whether a stock client applies an operation with these fields though it does not have its record.
+
+        It drops one without any fields whatever it is compared with.
+        """
+        return self.checked is None or (bool(carried) and any(matches(where, carried) for where in self.checked))
 
     def _fits(self, where: Where, carried: Fields, record: Fields | None) -> bool:
         for name, value in where.items():
@@ -90,7 +99,10 @@ class View:
             if {} in alternatives:
                 alternatives = ()
         fields = frozenset(name for where in alternatives for name in where)
-        return Rule(alternatives, fields, frozenset(scope) if self.by_record else frozenset())
+        if self.by_record:
+            return Rule(alternatives, fields, frozenset(scope), None if wheres is None else tuple(wheres))
+        checked = alternatives if wheres is None else alternatives or ({},)
+        return Rule(alternatives, fields, checked=checked or None)
 
 
 def _contradict(scope: Where, where: Where) -> bool:

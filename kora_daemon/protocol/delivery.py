@@ -6,8 +6,11 @@ Two kinds of clients, two streams with the same four calls: `next_read` (what to
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -165,10 +168,10 @@ class WatermarkStream:
             # and nothing of that may count for this one.
             hidden = self._node_id if hides_own else None
             entries = [entry for entry in page.entries if entry.node_id != hidden and entry.origin != self._session]
-            return _chain(entries, page.upto, cut, next_id)
+            return _chain(entries, page, cut, next_id)
         batches = page.plans.get(cut)
         if batches is None:
-            batches = page.plans[cut] = _chain(page.entries, page.upto, cut, next_id)
+            batches = page.plans[cut] = _chain(page.entries, page, cut, next_id)
         return batches
 
     def acknowledge(self, message: Acknowledgment, now_ms: int) -> bool:
@@ -224,16 +227,27 @@ class _Cut(NamedTuple):
     forced: bool
 
 
-def _chain(entries: list[DeliveryEntry], upto: int, cut: _Cut, next_id: Callable[[], str]) -> list[DeliveryBatch]:
+def _chain(entries: list[DeliveryEntry], page: Page, cut: _Cut, next_id: Callable[[], str]) -> list[DeliveryBatch]:
     batches: list[DeliveryBatch] = []
     base = cut.base
-    for first in range(0, len(entries), cut.size):
-        chunk = entries[first : first + cut.size]
-        final = cut.final and first + cut.size >= len(entries)
+    bounds = _bounds(entries, page.apart, cut.size)
+    for first, end in pairwise(bounds):
+        chunk = entries[first:end]
+        final = cut.final and end == len(entries)
         # Behind a scan's last batch nothing visible follows: the client may skip all that was looked through.
-        maximum = upto if final else chunk[-1].sequence
+        maximum = page.upto if final else chunk[-1].sequence
         batches.append(DeliveryBatch(next_id(), chunk, final, cut.first_index + len(batches), base, maximum))
         base = maximum
     if cut.forced and not batches:
-        batches.append(DeliveryBatch(next_id(), [], True, cut.first_index, base, upto))
+        batches.append(DeliveryBatch(next_id(), [], True, cut.first_index, base, page.upto))
     return batches
+
+
+def _bounds(entries: list[DeliveryEntry], apart: Sequence[int], size: int) -> list[int]:
+    """Where batches begin, and the end: where they have to, and after `size` entries at the latest."""
+    bounds = [0]
+    for begin in (*(bisect_left(entries, sequence, key=attrgetter("sequence")) for sequence in apart), len(entries)):
+        bounds += range(bounds[-1] + size, begin, size)
+        if begin > bounds[-1]:
+            bounds.append(begin)
+    return bounds

@@ -22,7 +22,7 @@ from kora_daemon.protocol.resume import start_of, view_digest
 from kora_daemon.server.selectors import author_selectors, page_selectors
 from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES
 from kora_daemon.server.threads import ThreadPool
-from kora_daemon.server.visible import ScopedFields, entries_by_records
+from kora_daemon.server.visible import ScopedFields, apart, entries_by_records
 from kora_daemon.store.contract import Store
 from kora_daemon.wire import json as codec
 
@@ -135,7 +135,8 @@ class Readers:
         inside = [entry for entry in entries if entry.sequence <= read.upto]
         complete = len(inside) < len(entries) or not entries
         upto = read.upto if complete else inside[-1].sequence
-        return Page.of(read.after, upto, self._shown(view, inside))
+        shown = self._shown(view, inside)
+        return Page.of(read.after, upto, shown, apart(view, shown))
 
     def _warn_of_scan(self, view: View) -> None:
         """Say once of each collection that its scope is not one that the index knows."""

@@ -11,7 +11,7 @@ from itertools import islice
 
 from kora_daemon.model.delivery import DeliveryEntry, Page
 from kora_daemon.model.view import View
-from kora_daemon.server.visible import entries_by_stamps
+from kora_daemon.server.visible import apart, entries_by_stamps
 
 MAX_TAIL_BYTES = 16 << 20
 MAX_PAGE_BYTES = 256 << 10
@@ -90,4 +90,4 @@ class Tail:
                 upto = entry.sequence
                 break
         shown = entries_by_stamps(view, entries)
-        return None if shown is None else Page.of(after, upto, shown)
+        return None if shown is None else Page.of(after, upto, shown, apart(view, shown))

@@ -86,6 +86,30 @@ def entries_by_records(
     return shown
 
 
+def apart(view: View, shown: Sequence[DeliveryEntry]) -> list[int]:
+    """Where batches of these entries have to begin: their delivery sequences, ascending.
+
+    A stock client compares a whole batch with its accepted scope and its subsets before it applies any of it. Of what
+    says too little itself (partial updates, deletes) it keeps what its own copy of the record supplements, and drops
+    the rest for good: so that must not be in the batch that brings the record.
+    """
+    begins: list[int] = []
+    if view.unrestricted:
+        return begins
+    brought: set[RecordKey] = set()
+    for entry in shown:
+        rule = view.rule(entry.collection)
+        if rule is None or rule.checked is None:
+            continue
+        judged = judged_by(entry)
+        if rule.stands_alone(judged.carried):
+            brought.add(judged.key)
+        elif judged.key in brought:
+            begins.append(entry.sequence)
+            brought.clear()
+    return begins
+
+
 def _is_doubtful(rule: Rule | None, entry: DeliveryEntry, scoped: ScopedFields) -> bool:
     if rule is None or not rule.alternatives:
         return False

@@ -57,11 +57,13 @@ class Rehearsal:
         """The same for a client without a watermark."""
         return self.greet(frontier, last_delivery_sequence=None, delta=delta, **handshake)
 
-    def show(self, entries: Sequence[DeliveryEntry], upto: int | None = None) -> list[DeliveryBatch]:
+    def show(
+        self, entries: Sequence[DeliveryEntry], upto: int | None = None, apart: Sequence[int] = ()
+    ) -> list[DeliveryBatch]:
         """Answer the open read with a page of these entries, whole unless it ends at `upto`; what is sent of it."""
         read = self.reads[-1].read
         after, end = (read.after, read.upto) if isinstance(read, LogSpan) else (0, 0)
-        page = Page.of(after, end if upto is None else upto, list(entries))
+        page = Page.of(after, end if upto is None else upto, list(entries), apart)
         return [action.batch for action in of_kind(do.Deliver, self.take(on.PageRead(page)))]
 
     @property

@@ -95,3 +95,27 @@ def test_names_that_a_log_makes_up_fill_no_memory() -> None:
     for number in range(5_000):
         view.rule(f"c{number}")
     assert len(view._rules) <= 1_001
+
+
+def test_what_a_client_checks_itself_it_must_find_in_the_operation() -> None:
+    def alone(view: View, carried: Fields, collection: str = "todos") -> bool:
+        rule = view.rule(collection)
+        assert rule is not None
+        return rule.stands_alone(carried)
+
+    scopes = {"todos": {"userId": "u1"}, "notes": {}}
+    assert alone(View(scopes), {"userId": "u1", "done": True})
+    assert not alone(View(scopes), {"done": True})
+    assert not alone(View(scopes), {})
+    assert alone(View(scopes), {}, "notes")
+
+    subsets = (("todos", {"done": True}), ("notes", {}))
+    assert not alone(View(None, subsets), {"userId": "u1"})
+    assert not alone(View(scopes, subsets), {"done": True})
+    assert not alone(View(None, subsets), {}, "notes"), "a client drops what carries nothing, whatever the subset"
+    assert alone(View(None, subsets), {"text": "t"}, "notes")
+
+    told_less = View(scopes, subsets, by_record=True)
+    assert alone(told_less, {"done": True}), "it knows nothing of the scope"
+    assert not alone(told_less, {"userId": "u1"})
+    assert alone(View(scopes, by_record=True), {})

@@ -31,6 +31,26 @@ class TestTheDownload:
         [batch] = opened(0, 1).show([entry(1)])
         assert (batch.cursor, batch.total) == (None, None)
 
+    def test_a_batch_begins_where_the_page_says(self) -> None:
+        stage = opened(watermark=0, frontier=9, batch_size=3)
+        batches = stage.show([entry(n) for n in (1, 2, 4, 5, 6, 7, 8)], apart=(2, 8))
+        assert chain(batches) == [
+            (0, [1], 1, False, 0),
+            (1, [2, 4, 5], 5, False, 1),
+            (5, [6, 7], 7, False, 2),
+            (7, [8], 9, True, 3),
+        ]
+
+    def test_a_beginning_at_the_first_of_a_page_or_behind_a_full_batch_changes_nothing(self) -> None:
+        stage = opened(watermark=0, frontier=5)
+        batches = stage.show([entry(n) for n in (1, 2, 3, 5)], apart=(1, 3))
+        assert chain(batches) == [(0, [1, 2], 2, False, 0), (2, [3, 5], 5, True, 1)]
+
+    def test_what_is_left_out_of_a_page_leaves_its_beginnings(self) -> None:
+        stage = opened(watermark=1, frontier=5, batch_size=4)
+        batches = stage.show([entry(2), entry(3, "node-a"), entry(4)], apart=(3,))
+        assert chain(batches) == [(1, [2], 2, False, 0), (2, [4], 5, True, 1)]
+
     def test_every_batch_has_an_id_of_its_own(self) -> None:
         batches = opened(0, 5).show([entry(n) for n in range(1, 6)])
         assert len({batch.message_id for batch in batches}) == 3
