@@ -12,7 +12,7 @@ from kora_daemon.auth.kora import KoraAuthProvider
 from kora_daemon.auth.mixed import MixedAuthProvider
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.auth.scope_maps import read_only, spelled_out
-from kora_daemon.auth.scoping import HookScoping, Scoping, TableScoping, Unrestricted
+from kora_daemon.auth.scoping import HookScoping, SchemaScoping, Scoping, TableScoping, Unrestricted
 from kora_daemon.auth.sources import claim_paths, jwt_keys, jwt_rules, kora_secrets, revocation_list
 from kora_daemon.auth.start_checks import scope_problems, user_table_problems
 from kora_daemon.auth.templates import BadTemplate, Grant, parse_grant, parse_table
@@ -87,8 +87,10 @@ class _Builder:
     def spelled_out(self, table: ScopeMap) -> ScopeMap:
         return spelled_out(table, () if self._schema is None else self._schema.collections)
 
-    def _scoping(self) -> Scoping:
+    def _scoping(self, inside: str | None = None) -> Scoping:
         settings = self._settings
+        if settings.scopes_from_schema and self._schema is not None:
+            return SchemaScoping(self._schema, inside)
         if settings.python_scopes is not None:
             hook = load_hook("auth.python_scopes", settings.python_scopes, self._folder)
             return HookScoping(hook, settings.timeout, shared=settings.shared_data)
@@ -121,7 +123,7 @@ class _Builder:
     def _hook(self, ask: Callable[[str, Caller], Any], name: str, cache_s: float = 0.0) -> HookProvider:
         return HookProvider(
             ask,
-            self._scoping(),
+            self._scoping(inside="metadata"),
             name=name,
             timeout_s=self._settings.timeout,
             cache_s=cache_s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -46,3 +47,10 @@ def claim_at(claims: Claims, path: ClaimPath) -> Any:  # noqa: ANN401  a claim m
 def same_claim(claim: object, wanted: object) -> bool:
     """Whether a claim is the wanted value, by JSON's types: true is not 1."""
     return claim == wanted and isinstance(claim, bool) == isinstance(wanted, bool)
+
+
+def is_value(claim: object) -> bool:
+    """Whether records can be told apart by a claim: a text that is not empty, a finite number, true or false."""
+    if isinstance(claim, float):
+        return math.isfinite(claim)
+    return isinstance(claim, int) or (isinstance(claim, str) and bool(claim))

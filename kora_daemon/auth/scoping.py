@@ -1,4 +1,4 @@
-"""From claims to scopes: tables of the configuration, or somebody's code."""
+"""From claims to scopes: tables of the configuration, the rules of the schema, or somebody's code."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any, Protocol
 
 import structlog
 
-from kora_daemon.auth.claims import Claims
+from kora_daemon.auth.claims import Claims, is_value
 from kora_daemon.auth.contract import Calls, DirectCalls
 from kora_daemon.auth.foreign import described
+from kora_daemon.auth.schema_rules import claimed_values, granted_scopes, schema_rules, value_keys
 from kora_daemon.auth.scope_maps import checked_scopes
 from kora_daemon.auth.templates import Grant, ScopesRefused, ScopeTable
 from kora_daemon.errors import AuthUnavailable
+from kora_daemon.model.schema import Schema
 from kora_daemon.model.scope import ScopeMap
 
 ScopeHook = Callable[[str, Claims], Any]
@@ -72,6 +74,30 @@ class TableScoping:
             if grant.matches(claims):
                 return grant.table.scopes(claims)
         return self._otherwise if self._table is None else self._table.scopes(claims)
+
+    def use(self, calls: Calls) -> None:
+        """There is nothing to make."""
+
+
+class SchemaScoping:
+    """The schema's own rules; where a value is missing or none, the collection is hidden.
+
+    `inside` names the claim that has the values, beside the user id, for those whose claims are not a token's.
+    """
+
+    is_unrestricted = False
+
+    def __init__(self, schema: Schema, inside: str | None = None) -> None:
+        self._rules = schema_rules(schema)
+        self._keys = value_keys(schema)
+        self._inside = inside
+
+    async def scopes(self, user_id: str, claims: Claims) -> ScopeMap | None:
+        """The scopes by the claims alone."""
+        if self._inside is not None:
+            claims = {**claims[self._inside], "sub": user_id}
+        values = claimed_values(claims, self._keys)
+        return granted_scopes(self._rules, {key: value for key, value in values.items() if is_value(value)})
 
     def use(self, calls: Calls) -> None:
         """There is nothing to make."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import structlog
 
+from kora_daemon.auth.schema_rules import schema_rules
 from kora_daemon.auth.scope_maps import EVERY_OTHER, spelled_out
 from kora_daemon.auth.users import UserDirectory
 from kora_daemon.config.auth import AuthSettings
@@ -21,6 +22,8 @@ _ALWAYS_THERE = ("id", READ_ONLY)
 def scope_problems(settings: AuthSettings, schema: Schema | None) -> list[str]:
     """One sentence for each thing that is wrong with the scopes."""
     problems = [] if _is_scoped(settings) else [_NOTHING_SCOPED.format(path="auth.scopes")]
+    if settings.scopes_from_schema and (schema is None or not any(schema_rules(schema).values())):
+        problems.append(_NOTHING_IN_SCHEMA)
     for path, table in scope_tables(settings):
         problems += _table_problems(path, table, schema)
     return problems
@@ -42,7 +45,12 @@ def user_table_problems(users: UserDirectory) -> list[str]:
 
 _NOTHING_SCOPED = (
     "{path}: is missing, so everybody who is signed in may read and write everything; "
-    "set [auth.scopes], [[auth.grants]] or python_scopes, or say shared_data = true"
+    "set [auth.scopes], [[auth.grants]], scopes_from_schema or python_scopes, or say shared_data = true"
+)
+
+_NOTHING_IN_SCHEMA = (
+    "auth.scopes_from_schema: the schema has no scope lists and no sync rules, so everybody who is signed in may read "
+    "and write everything; give it some, or set [auth.scopes]"
 )
 
 
@@ -53,7 +61,9 @@ def _is_scoped(settings: AuthSettings) -> bool:
     if users == "token" and settings.source != "jwt":
         # Each row of the table says it for itself, and so does each answer of a hook.
         return True
-    return settings.scopes is not None or bool(settings.grants) or settings.python_scopes is not None
+    if settings.scopes_from_schema or settings.grants:
+        return True
+    return settings.scopes is not None or settings.python_scopes is not None
 
 
 def scope_tables(settings: AuthSettings) -> Iterator[tuple[str, ScopeMap]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from kora_daemon.auth.claims import MISSING, BadPath, ClaimPath, Claims, claim_at, parse_path, same_claim
+from kora_daemon.auth.claims import MISSING, BadPath, ClaimPath, Claims, claim_at, is_value, parse_path, same_claim
 from kora_daemon.model.scope import ScopeMap
 
 _PART = re.compile(r"(?P<open>\{\{)|(?P<close>\}\})|\{(?P<name>[^{}]*)\}|(?P<stray>[{}])|(?P<text>[^{}]+)")
@@ -84,9 +84,7 @@ def _scalar(placeholder: Placeholder, claims: Claims) -> Any:  # noqa: ANN401  a
         if placeholder.optional:
             return _HIDDEN
         raise ScopesRefused(f"the claim {'/'.join(placeholder.path)!r} is missing")
-    if isinstance(claim, bool | int) or (isinstance(claim, str) and claim):
-        return claim
-    if isinstance(claim, float) and math.isfinite(claim):
+    if is_value(claim):
         return claim
     what = "empty" if claim == "" else "no text, number, true or false"
     raise ScopesRefused(f"the claim {'/'.join(placeholder.path)!r} is {what}")

@@ -213,6 +213,12 @@ class AuthSettings:
         {"todos": {"userId": "{sub}"}, "settings": {}},
         "Collection -> field -> template over the claims: what signed-in users may see and write.",
     )
+    scopes_from_schema: bool = key(
+        flag(),
+        False,
+        "Whether the scope lists and sync rules of the schema take the place of auth.scopes, with values from the "
+        "claims; without its value a collection is hidden.",
+    )
     jwt: JwtSettings | None = optional_table(JwtSettings, "Tokens that somebody else issues.")
     kora: KoraAuthSettings | None = optional_table(KoraAuthSettings, "The users of an existing @korajs/auth server.")
     anonymous: AnonymousSettings | None = optional_table(AnonymousSettings, "Visitors who are not signed in.")

@@ -87,6 +87,19 @@ def _require_scopes(settings: Settings) -> str | None:
     return None
 
 
+def _scopes_from_schema(settings: Settings) -> str | None:
+    auth = settings.auth
+    if not auth.scopes_from_schema:
+        return None
+    if _users(auth) is None or _source(auth) == "static":
+        return 'is set, but used only with users who have claims (a kind other than none, a source other than "static")'
+    if settings.schema is None:
+        return "is set, but there is no schema, expected schema to name the app's"
+    others = [name for name in ("scopes", "python_scopes") if getattr(auth, name) is not None]
+    others += [name for name in ("grants", "shared_data") if getattr(auth, name)]
+    return f"is set together with {_listed(others)}, expected one of them" if others else None
+
+
 def _token_forms(settings: Settings) -> str | None:
     complaints = [
         f"[{index}] {complaint}"
@@ -144,6 +157,20 @@ AUTH_RULES = (
     Rule(("auth.jwt.algorithms", "auth.jwt"), _algorithms),
     Rule(("auth.kora",), _signing_secret),
     Rule(("auth.require_scopes", "auth.kind", "auth.shared_data", "auth.tokens"), _require_scopes),
+    Rule(
+        (
+            "auth.scopes_from_schema",
+            "auth.kind",
+            "auth.source",
+            "auth.primary",
+            "auth.scopes",
+            "auth.python_scopes",
+            "auth.grants",
+            "auth.shared_data",
+            "schema",
+        ),
+        _scopes_from_schema,
+    ),
     Rule(("auth.tokens",), _token_forms),
     Rule(("auth.tokens",), _tokens_differ),
 )

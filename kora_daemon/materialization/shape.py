@@ -54,7 +54,7 @@ class Refill(Struct, frozen=True):
 def shape_of(collection: Collection, version: int) -> Shape:
     """The shape that a schema of this version gives to a collection."""
     kinds = {name: field.kind for name, field in collection.fields.items()}
-    return Shape(version, kinds, collection.fingerprint, list(collection.scope))
+    return Shape(version, kinds, collection.fingerprint, list(collection.scoped))
 
 
 def agreed_shape(present: Shape, wanted: Shape) -> Shape:

@@ -120,7 +120,8 @@ class Constraint:
 class Collection:
     """A collection: `fields` by name in schema order, `indexes` and `scope` are names of fields, each once.
 
-    `scope` includes the fields of the collection's sync rule.
+    `scope` includes the fields of the collection's sync rule. `also_scoped` are fields that somebody's scopes are
+    decided by without the schema saying so.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Collection:
     indexes: tuple[str, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     scope: tuple[str, ...] = ()
+    also_scoped: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -137,6 +139,11 @@ class Collection:
         """
         columns = {name: [one.kind, one.default] for name, one in self.fields.items()}
         return _digest([columns, sorted(self.indexes)])
+
+    @property
+    def scoped(self) -> tuple[str, ...]:
+        """All fields that scopes are decided by."""
+        return tuple(dict.fromkeys((*self.scope, *self.also_scoped)))
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -186,9 +193,7 @@ class Schema:
     def with_scopes(self, fields: Mapping[str, Iterable[str]]) -> Schema:
         """The schema with further fields that scopes are decided by: collection -> names; unknown ones are left out."""
         collections = {
-            name: replace(one, scope=tuple(dict.fromkeys((*one.scope, *(f for f in fields[name] if f in one.fields)))))
-            if name in fields
-            else one
+            name: replace(one, also_scoped=tuple(f for f in fields.get(name, ()) if f in one.fields))
             for name, one in self.collections.items()
         }
         return replace(self, collections=collections)

@@ -203,7 +203,7 @@ class SyncServer:
         options = self._options
         hub = Hub(frontier)
         schema = options.apply.schema
-        scoped = {} if schema is None else {name: one.scope for name, one in schema.collections.items()}
+        scoped = {} if schema is None else {name: one.scoped for name, one in schema.collections.items()}
         readers = Readers(self._store, encode_entry, options.reader_threads, scoped)
         pipeline = Pipeline(self._store.node_id, options.apply)
         return Services(

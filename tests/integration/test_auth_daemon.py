@@ -30,6 +30,7 @@ SCHEMA = {
     "collections": {
         name: {"fields": {"title": {"kind": "string"}, "userId": {"kind": "string"}}} for name in ("todos", "notes")
     },
+    "sync": {"todos": ["userId"]},
 }
 SERVER = 'schema = "schema.json"\n[server]\nhost = "127.0.0.1"\nport = 0\n'
 OWN = '[auth.scopes]\ntodos = { userId = "{sub}" }\n'
@@ -128,6 +129,11 @@ def _users(name: str) -> Callable[[Path], Kind]:
     return made
 
 
+def _by_schema(folder: Path) -> Kind:
+    toml = 'kind = "kora"\nscopes_from_schema = true\n[auth.kora]\nsecret = "${SECRET}"\ndatabase = ""\n'
+    return Kind(toml, kora_token(), kora_token(secret=SECRET[::-1]))
+
+
 def _mixed(folder: Path) -> Kind:
     visitors = '[auth.anonymous.scopes]\nnotes = { title = "public" }\n'
     kora = f'[auth.kora]\nsecret = "${{SECRET}}"\ndatabase = ""\n{OWN}'
@@ -145,6 +151,7 @@ KINDS: dict[str, Callable[[Path], Kind]] = {
     "kora, signature alone": _signature_alone,
     "kora on SQLite": _users("sqlite"),
     "kora on PostgreSQL": _users("postgres"),
+    "kora, by the schema": _by_schema,
     "mixed": _mixed,
 }
 
