@@ -24,11 +24,10 @@ import structlog
 import trio
 
 from kora_daemon.apply.authority import NodeBinding
-from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.config import Settings, load_settings
 from kora_daemon.errors import ConfigError, KoraError, ListenError
 from kora_daemon.log import configure as configure_log
-from kora_daemon.parts import Parts, build_auth, build_store, load_parts
+from kora_daemon.parts import Parts, apply_rules, build_auth, build_store, load_parts
 from kora_daemon.protocol.session import AcceptedScope
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.identification import AuthRules
@@ -154,9 +153,7 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
             ]
         )
     return ServerOptions(
-        apply=ApplyRules(
-            parts.schema, settings.records.cascade_levels, moves_history=settings.auth.accepted_scope != "full"
-        ),
+        apply=apply_rules(settings, parts.schema),
         validator=parts.validator,
         validator_timeout=5.0 if settings.validate is None else settings.validate.timeout,
         schema_version=version,

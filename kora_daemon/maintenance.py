@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from kora_daemon.apply.pipeline import ApplyRules, Pipeline
+from kora_daemon.apply.pipeline import Pipeline
 from kora_daemon.apply.refill import Progress, refill
 from kora_daemon.apply.restore import merge_log, replace_log
 from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted, with_record_ids
@@ -17,8 +17,7 @@ from kora_daemon.backup import export_backup, verify_backup
 from kora_daemon.config import Settings
 from kora_daemon.errors import KoraError, StoreError
 from kora_daemon.materialization.shape import Refill
-from kora_daemon.parts import build_store
-from kora_daemon.schema_file import load_schema
+from kora_daemon.parts import apply_rules, build_store, required_schema
 from kora_daemon.server.clock import new_id, wall_ms
 from kora_daemon.store.contract import Store
 
@@ -70,10 +69,10 @@ def apply_write(store: Store, settings: Settings, write: TrustedWrite) -> Truste
 
     Raises StoreError, and ConfigError for a schema that can't be read.
     """
-    schema = None if settings.schema is None else load_schema(settings.schema)
+    schema = None if settings.schema is None else required_schema(settings)
     if schema is not None:
         store.use_schema(schema)
-    pipeline = Pipeline(store.node_id, ApplyRules(schema, settings.records.cascade_levels))
+    pipeline = Pipeline(store.node_id, apply_rules(settings, schema))
     return commit_trusted(store, pipeline, with_record_ids(write, new_id), wall_ms())
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.auth.build import build_provider
 from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.auth.start_checks import scoped_fields
@@ -81,6 +82,12 @@ def required_schema(settings: Settings) -> Schema:
         raise ConfigError([f"schema ({settings.source}): is missing, expected the path of the app's schema file"])
     schema = load_schema(settings.schema)
     return schema.with_scopes(scoped_fields(settings.auth, schema))
+
+
+def apply_rules(settings: Settings, schema: Schema | None) -> ApplyRules:
+    """How operations are judged, whoever brings them."""
+    moves_history = settings.auth.accepted_scope != "full"
+    return ApplyRules(schema, settings.records.cascade_levels, moves_history)
 
 
 def build_store(settings: StoreSettings) -> Store:

@@ -611,6 +611,19 @@ def test_apply_can_depend_on_the_record(kora: Kora) -> None:
     misused(kora("apply", "update", "todos", "--data", "{}", "--if", "{}"), "--if")
 
 
+@pytest.mark.parametrize(("accepted_scope", "order"), [("full", [1, 3]), ("collections", [4, 5])])
+def test_apply_moves_a_record_as_the_daemon_would(tmp_path: Path, accepted_scope: str, order: list[int]) -> None:
+    auth = f'[auth]\nkind = "token"\nsource = "static"\naccepted_scope = "{accepted_scope}"\n'
+    row = '[[auth.tokens]]\ntoken = "t"\nuser = "ali"\nscopes = { todos = { owner = "ali" } }\n'
+    kora = Kora(tmp_path, schema_text(todos={"owner": "string", "n": "number"}), f"{CONFIG}\n{auth}{row}")
+    assert kora("migrate").code == 0
+    for name in ("a", "b"):
+        assert kora("apply", "insert", "todos", name, "--data", '{"owner": "bea"}').code == 0
+    assert kora("apply", "update", "todos", "a", "--data", '{"owner": "ali"}').json["result"] == "applied"
+    rows = kora.sql("SELECT delivery_seq FROM operations WHERE record_id = 'a' ORDER BY sequence_number")
+    assert [number for (number,) in rows] == order
+
+
 def test_apply_is_judged_and_cascades(related: Kora) -> None:
     for command in (["users", "u", "--data", '{"email": "x"}'], ["todos", "t", "--data", '{"user": "u"}']):
         assert related("apply", "insert", *command).code == 0
