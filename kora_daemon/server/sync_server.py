@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import count
 
 import structlog
@@ -13,10 +12,9 @@ from msgspec.structs import replace
 
 from kora_daemon.apply.pipeline import Pipeline
 from kora_daemon.apply.predicates import checked_predicate
-from kora_daemon.apply.refill import refill
 from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome, TrustedWrite, with_record_ids
 from kora_daemon.auth.contract import AuthProvider
-from kora_daemon.errors import StoreError, StoreUnavailable
+from kora_daemon.errors import StoreUnavailable
 from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.protocol.actions import GOING_AWAY
 from kora_daemon.protocol.session import SessionRules
@@ -25,6 +23,7 @@ from kora_daemon.server.awareness import AwarenessBroadcaster, AwarenessRelay
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.connection import Connection
 from kora_daemon.server.follower import LogFollower
+from kora_daemon.server.housekeeping import keep_house, prepare_records
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.identification import Identification
 from kora_daemon.server.lobby import Lobby
@@ -41,8 +40,6 @@ from kora_daemon.server.writer import TrustedRequest, Writer
 from kora_daemon.store.contract import Channel, Store
 
 log = structlog.get_logger("kora.server")
-
-CHECKPOINT_INTERVAL_S = 0.25
 
 
 class Status(Struct, frozen=True):
@@ -99,7 +96,7 @@ class SyncServer:
         thread = ThreadPool("kora-store", 1)
         try:
             await thread.run(self._store.open)
-            await self._prepare_records(thread)
+            await prepare_records(self._store, self._options.apply.schema, thread)
             self._operations_at_start = await thread.run(self._store.count_operations)
             floor = await thread.run(self._store.floor)
             services = self._build(await thread.run(self._store.frontier))
@@ -108,7 +105,7 @@ class SyncServer:
                 core.start_soon(services.hub.run)
                 core.start_soon(services.hub.sweep)
                 core.start_soon(services.awareness.run)
-                core.start_soon(self._keep_house, services.writer)
+                core.start_soon(keep_house, self._store, services.writer)
                 core.start_soon(self._identification.tend)
                 core.start_soon(self._rechecks.run)
                 follower = LogFollower(services.hub, services.readers, floor)
@@ -160,33 +157,9 @@ class SyncServer:
                 node_handover=options.node_handover,
             )
 
-    async def _prepare_records(self, thread: ThreadPool) -> None:
-        """Bring the tables to the schema, and make the rows that are missing (store.md section 7)."""
-        schema = self._options.apply.schema
-        if schema is None:
-            return
-        upgrade = await thread.run(lambda: self._store.upgrade(schema))
-        for step in upgrade.steps:
-            log.info("schema.upgraded", step=step.summary)
-        steps = refill(self._store)
-        while (progress := await thread.run(lambda: next(steps, None))) is not None:
-            if progress.after is None:
-                log.info("schema.records_made", collection=progress.collection)
-
     async def _write(self, writer: Writer, core: trio.CancelScope) -> None:
         await writer.run()
         core.cancel()
-
-    async def _keep_house(self, writer: Writer) -> None:
-        """Let the store tidy up behind its commits, in a thread of its own: inside a commit it would be waited for."""
-        thread = ThreadPool("kora-checkpoint", 1)
-        tidied = 0
-        while True:
-            await trio.sleep(CHECKPOINT_INTERVAL_S)
-            if writer.committed_operations != tidied:
-                tidied = writer.committed_operations
-                with suppress(StoreError):  # the writer meets the same trouble, and reports it
-                    await thread.run(self._store.checkpoint)
 
     async def _drain(self, services: Services) -> None:
         with trio.move_on_after(self._options.shutdown_grace) as grace:

@@ -18,6 +18,7 @@ from kora_daemon.config.pending import PENDING, pending_problems
 from kora_daemon.config.reader import Reader
 from kora_daemon.config.reference import reference_markdown, sample_toml
 from kora_daemon.config.toml_text import toml_text
+from koractl.checks import check_settings
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
@@ -93,8 +94,10 @@ def test_what_a_first_user_gets_can_be_served_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("file", sorted(CONFIG.glob("*.toml")), ids=lambda file: file.name)
-def test_every_sample_is_well_formed(file: Path) -> None:
-    assert load_settings(file, ENVIRONMENT).source == file
+def test_every_sample_can_be_served(file: Path) -> None:
+    settings = load_settings(file, ENVIRONMENT)
+    assert settings.source == file
+    check_settings(settings)
 
 
 def test_commented_out_tokens_of_the_sqlite_sample_work_when_taken_in(tmp_path: Path) -> None:

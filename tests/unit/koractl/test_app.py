@@ -63,7 +63,7 @@ def test_a_mistake_in_the_command_line_is_a_usage_error(kora: Run) -> None:
 def test_help_names_every_command(kora: Run) -> None:
     code, out, _ = kora("--help")
     assert code == 0
-    for command in ("init", "serve", "config", "version"):
+    for command in ("init", "serve", "config", "token", "version"):
         assert re.search(rf"^  {command} ", out, re.MULTILINE)
 
 

@@ -1,0 +1,44 @@
+"""What a server does to its store besides reading and writing: tables and rows at the start, tidying up later."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import structlog
+import trio
+
+from kora_daemon.apply.refill import refill
+from kora_daemon.errors import StoreError
+from kora_daemon.model.schema import Schema
+from kora_daemon.server.threads import ThreadPool
+from kora_daemon.server.writer import Writer
+from kora_daemon.store.contract import Store
+
+CHECKPOINT_INTERVAL_S = 0.25
+
+log = structlog.get_logger("kora.server")
+
+
+async def prepare_records(store: Store, schema: Schema | None, thread: ThreadPool) -> None:
+    """Bring the tables to the schema, and make the rows that are missing (store.md section 7). Raises StoreError."""
+    if schema is None:
+        return
+    upgrade = await thread.run(lambda: store.upgrade(schema))
+    for step in upgrade.steps:
+        log.info("schema.upgraded", step=step.summary)
+    steps = refill(store)
+    while (progress := await thread.run(lambda: next(steps, None))) is not None:
+        if progress.after is None:
+            log.info("schema.records_made", collection=progress.collection)
+
+
+async def keep_house(store: Store, writer: Writer) -> None:
+    """Let the store tidy up behind its commits, for ever; in a thread of its own, or commits would wait for it."""
+    thread = ThreadPool("kora-checkpoint", 1)
+    tidied = 0
+    while True:
+        await trio.sleep(CHECKPOINT_INTERVAL_S)
+        if writer.committed_operations != tidied:
+            tidied = writer.committed_operations
+            with suppress(StoreError):  # the writer meets the same trouble, and reports it
+                await thread.run(store.checkpoint)
