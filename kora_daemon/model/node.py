@@ -10,13 +10,15 @@ class NodeMemory(Struct, frozen=True):
 
     `claimed_by` is the user whose device it is: "" for one that only visitors have used, None while nobody has uploaded
     with it. `scope` is the digest of the scopes of its last delivery stream and `floor` that of the log at the time,
-    None before there was one. `settled` is the digest of the view in which the device has uploaded all it wants to.
+    None before there was one. `settled` is the digest of a view in which the device has uploaded all that it wants to,
+    of its operations up to number `settled_upto`.
     """
 
     claimed_by: str | None = None
     scope: str | None = None
     floor: int = 0
     settled: str | None = None
+    settled_upto: int = 0
 
 
 class NodeNews(Struct, frozen=True):
@@ -27,3 +29,4 @@ class NodeNews(Struct, frozen=True):
     scope: str | None = None
     floor: int | None = None
     settled: str | None = None
+    settled_upto: int | None = None

@@ -139,6 +139,8 @@ class Session:
         """To be remembered once the client has taken something of its stream."""
         self._has_gaps = False
         """The device was asked for operations that it may have withheld."""
+        self._offered = 0
+        """Up to which number of its own it has sent what it wants to."""
         self._reading = self._reading_stale = False
         self._draining = False
 
@@ -283,6 +285,7 @@ class Session:
         greeting = self._greeted
         self._frontier = event.frontier
         self._has_gaps = event.has_gaps
+        self._offered = event.version_vector.get(self.node_id, 0)
         if greeting.watermark is not None:
             self._news = stream_news(self.node_id, self.view, event.start, event.floor, event.memory)
         response = say.HandshakeResponse(
@@ -324,12 +327,17 @@ class Session:
     def _settled_by(self, message: say.OperationBatch) -> NodeNews | None:
         """What the last batch says of a client that was asked for what it had withheld: more it does not want to send.
 
-        Gaps that are left are there for good, as long as the view is this one (scopes.md section 8).
+        Gaps that are left are there for good, as long as the view is this one (scopes.md section 8): those below what
+        it has sent itself, since a number that somebody made up in its name must not hide what it writes later.
         """
-        if not message.is_final or not self._has_gaps:
+        if not self._has_gaps:
+            return None
+        own = (one.sequence_number for one in message.operations if one.node_id == self.node_id)
+        self._offered = max(self._offered, max(own, default=0))
+        if not message.is_final:
             return None
         self._has_gaps = False
-        return NodeNews(self.node_id, settled=view_digest(self.view))
+        return NodeNews(self.node_id, settled=view_digest(self.view), settled_upto=self._offered)
 
     def _committed(self, event: on.Committed, _now: on.Moment) -> list[do.Action]:
         if self.uploads.idle:

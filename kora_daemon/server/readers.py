@@ -98,12 +98,14 @@ class Readers:
         The client then offers again what it had withheld because it was outside of its view (scopes.md section 8).
         """
         own = asked.node_id
-        if own not in vector or (memory is not None and memory.settled == view_digest(asked.view)):
+        if own not in vector:
             return False
         complete = self._store.complete_upto(own, self._complete.pop((floor, own), 0))
         self._complete[floor, own] = complete
         if len(self._complete) > REMEMBERED_NODES:
             self._complete.popitem(last=False)
+        if complete < vector[own] and memory is not None and memory.settled == view_digest(asked.view):
+            complete = self._store.complete_upto(own, max(complete, memory.settled_upto))
         if complete >= vector[own]:
             return False
         vector[own] = complete

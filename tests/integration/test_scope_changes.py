@@ -391,6 +391,38 @@ async def test_a_device_that_was_cut_off_while_it_answered_is_asked_again(place:
             assert device.response["versionVector"]["phone"] == 1
 
 
+async def test_numbers_made_up_in_a_devices_name_do_not_hide_what_it_writes(place: Place) -> None:
+    async with place.server() as host:
+        device = phone()
+        async with device.online(host.url):
+            await device.push(device.insert("todos", "t1", userId="alice"))
+        forger = StockDevice("laptop", "bob")
+        async with forger.online(host.url):
+            forged = forger.insert("todos", "f", userId="bob")
+            await forger.push(forged | {"nodeId": "phone", "sequenceNumber": 1_000_000})
+        assert forger.rejected == {}
+        for number in range(2, 6):
+            device.insert("todos", f"t{number}", userId="alice")
+            async with device.online(host.url):
+                assert device.response["versionVector"]["phone"] == number - 1
+        assert set(ids(1, 2, 3, 4, 5, node="phone")) <= stored(place)
+
+
+async def test_a_gap_above_those_that_are_settled_is_asked_for(place: Place) -> None:
+    async with place.server() as host:
+        device = await withheld(host)
+        async with device.online(host.url):
+            assert device.response["versionVector"]["phone"] == 1
+            await device.push(device.insert("todos", "t6", userId="alice"))
+            device.insert("todos", "t7", userId="alice")  # lost on the way
+            await device.push(device.insert("todos", "t8", userId="alice"))
+        async with device.online(host.url):
+            assert device.response["versionVector"]["phone"] == 6
+        assert set(ids(6, 7, 8, node="phone")) <= stored(place)
+        async with device.online(host.url):
+            assert device.response["versionVector"]["phone"] == 8
+
+
 async def test_what_was_refused_is_offered_once_more_and_no_obstacle(place: Place) -> None:
     async with place.server(accepted_scope="none") as host:
         # Told nothing of its scopes it withholds nothing, and is refused instead.

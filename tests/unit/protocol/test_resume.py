@@ -166,16 +166,15 @@ class Stage(Rehearsal):
         self.grant = grant
 
     def opens(
-        self, memory: NodeMemory | None = None, *, has_gaps: bool = False, frontier: int = FRONTIER, **handshake: Any
+        self, memory: NodeMemory | None = None, *, has_gaps: bool = False, own: int = 0, **handshake: Any
     ) -> say.HandshakeResponse:
-        """The whole handshake; its answer."""
+        """The whole handshake; its answer, which says `own` of the device's own operations."""
         self.take(handshake_of(**handshake))
         [asked] = of_kind(do.ReadLog, self.take(on.Authenticated("alice", self.grant)))
         self.asked = asked
-        start = start_of(asked, frontier, 0, memory)
-        [response, *_] = said(
-            self.take(on.LogRead(frontier, {}, start=start, memory=memory, has_gaps=has_gaps, floor=0))
-        )
+        start = start_of(asked, FRONTIER, 0, memory)
+        read = on.LogRead(FRONTIER, {"node-a": own}, start=start, memory=memory, has_gaps=has_gaps)
+        [response, *_] = said(self.take(read))
         assert isinstance(response, say.HandshakeResponse)
         return response
 
@@ -289,14 +288,29 @@ def test_the_first_final_batch_of_who_was_asked_for_gaps_settles_the_view() -> N
     stage.take(say.OperationBatch("up-1", [operation(1)], False, 0, 900))
     stage.take(say.OperationBatch("up-2", [operation(2)], True, 1, 900))
     stage.take(upload(operation(3), message_id="up-3"))
-    assert commits(stage) == [None, NodeNews("node-a", settled=view_digest(View(MINE))), None]
+    assert commits(stage) == [None, NodeNews("node-a", settled=view_digest(View(MINE)), settled_upto=2), None]
 
 
 def test_an_empty_batch_settles_it_too() -> None:
     stage = Stage(MINE)
     stage.opens(None, has_gaps=True)
     stage.take(say.OperationBatch("up-1", [], True, 0, 90))
-    assert commits(stage) == [NodeNews("node-a", settled=view_digest(View(MINE)))]
+    assert commits(stage) == [NodeNews("node-a", settled=view_digest(View(MINE)), settled_upto=0)]
+
+
+def test_it_is_settled_up_to_what_the_device_itself_has_sent() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, has_gaps=True, own=4)
+    stage.take(say.OperationBatch("up-1", [operation(7), operation(6)], False, 0, 900))
+    stage.take(say.OperationBatch("up-2", [operation(9, node_id="node-b")], True, 0, 900))
+    assert commits(stage) == [None, NodeNews("node-a", settled=view_digest(View(MINE)), settled_upto=7)]
+
+
+def test_who_sends_nothing_has_settled_what_was_there() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, has_gaps=True, own=4)
+    stage.take(say.OperationBatch("up-1", [], True, 0, 90))
+    assert commits(stage) == [NodeNews("node-a", settled=view_digest(View(MINE)), settled_upto=4)]
 
 
 def test_who_was_not_asked_settles_nothing() -> None:
@@ -318,5 +332,7 @@ def test_the_view_that_is_settled_is_that_of_scopes_and_subsets() -> None:
     stage = Stage(MINE)
     stage.opens(None, has_gaps=True, sync_queries=[query])
     stage.take(upload())
-    assert commits(stage) == [NodeNews("node-a", settled=view_digest(View(MINE, (("todos", {"done": False}),))))]
-    assert commits(stage) != [NodeNews("node-a", settled=view_digest(View(MINE)))]
+    [news] = commits(stage)
+    assert news is not None
+    assert news.settled == view_digest(View(MINE, (("todos", {"done": False}),)))
+    assert news.settled != view_digest(View(MINE))
