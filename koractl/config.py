@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from kora_daemon.config import load_settings
 from kora_daemon.config.shown import effective_toml
+from koractl.access import write_access, write_access_json
 from koractl.checks import check_settings
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
 
@@ -20,8 +23,17 @@ def show(config: ConfigOption = DEFAULT_CONFIG, debug: DebugOption = False) -> N
 
 
 @app.command()
-def check(config: ConfigOption = DEFAULT_CONFIG, debug: DebugOption = False) -> None:
-    """Say everything that is wrong with the configuration."""
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Say who may read and write what as JSON.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    debug: DebugOption = False,
+) -> None:
+    """Say everything that is wrong with the configuration; if nothing is, who may read and write what."""
     del debug
-    check_settings(load_settings(config))
+    settings = load_settings(config)
+    schema = check_settings(settings)
+    if as_json:
+        write_access_json(settings.auth, schema)
+        return
     typer.echo(f"{config} is fine.")
+    write_access(settings.auth, schema)

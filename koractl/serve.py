@@ -7,21 +7,25 @@ from typing import Annotated
 import typer
 
 from kora_daemon.config import load_settings
+from koractl.access import write_access
 from koractl.checks import check_settings
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
 
 
 def serve(
     config: ConfigOption = DEFAULT_CONFIG,
-    check: Annotated[bool, typer.Option("--check", help="Check the configuration and exit.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the configuration, say who may read and write what, and exit.")
+    ] = False,
     debug: DebugOption = False,
 ) -> None:
     """Run the daemon until a signal ends it."""
     del debug
     settings = load_settings(config)
     if check:
-        check_settings(settings)
+        schema = check_settings(settings)
         typer.echo(f"{config} is fine.")
+        write_access(settings.auth, schema)
         return
     # Here, so that the other commands don't wait for the server's modules.
     from kora_daemon.daemon import run  # noqa: PLC0415

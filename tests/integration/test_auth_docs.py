@@ -16,13 +16,13 @@ from tests.support.config import load
 from tests.support.tokens import SECRET
 
 PAGE = (Path(__file__).parents[2] / "docs" / "auth.md").read_text()
-RECIPES = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.DOTALL | re.M)
+RECIPES = [one for one in re.findall(r"^```toml\n(.*?)^```$", PAGE, re.DOTALL | re.M) if "[auth" in one]
 ENVIRONMENT = dict.fromkeys(re.findall(r"\$\{([A-Z_]+)", PAGE), SECRET)
 FIELDS = ("userId", "orgId", "tenant", "status", "ownerId")
 
 
 def test_all_recipes_are_found() -> None:
-    assert len(RECIPES) == 12
+    assert len(RECIPES) == 14
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -30,10 +30,13 @@ def test_a_recipe_makes_a_provider(recipe: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "myapp").mkdir()
     (tmp_path / "myapp" / "auth.py").write_text("SESSIONS = {}\n" + _python())
+    for name in ("schema.json", "schema.toml"):
+        (tmp_path / name).touch()
     settings = load(tmp_path, recipe, ENVIRONMENT).auth
     fields = {name: {"kind": "string"} for name in FIELDS}
     names = ("todos", "projects", "settings", "responses", "forms", "invoices")
-    schema = read_schema({"version": 1, "collections": {name: {"fields": fields} for name in names}}, "schema.json")
+    collections = {name: {"fields": fields, "scope": ["userId"]} for name in names}
+    schema = read_schema({"version": 1, "collections": collections}, "schema.json")
     users = SqliteTables(tmp_path).directory() if settings.kora is not None else None
     provider = build_provider(settings, schema=schema, folder=tmp_path, users=users)
     if isinstance(provider, Tended):

@@ -140,6 +140,12 @@ def test_the_backup_page_can_be_followed(desk: Desk) -> None:
         desk.take(block)
 
 
+def test_what_the_auth_page_says_about_scopes_comes_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KORA_AUTH_SECRET", "0123456789abcdef" * 2)
+    for block in blocks("auth.md", "toml", "console"):
+        desk.take(block)
+
+
 async def test_the_validator_of_its_page_judges_devices(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALI_TOKEN", "open-sesame")
     for block in blocks("validators.md"):
