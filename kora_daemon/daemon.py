@@ -166,6 +166,7 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
             limits.max_operation_bytes, limits.max_operations_per_batch, limits.max_operations_per_minute
         ),
         max_awareness_bytes=limits.max_awareness_bytes,
+        awareness_group_by=settings.awareness.group_by,
         handshake_timeout=limits.handshake_timeout,
         ping_interval=limits.ping_interval,
         auth=AuthRules(

@@ -25,7 +25,6 @@ class Pending:
 PENDING = (
     Pending("static", "", lambda s: s.static is not None, "leave it out"),
     Pending("routes", "", lambda s: bool(s.routes), "leave it out"),
-    Pending("awareness.group_by", "", lambda s: bool(s.awareness.group_by), "leave it out: all share presence"),
     Pending("blobs.kind", '"directory"', lambda s: s.blobs.kind == "directory", 'use "none"'),
 )
 

@@ -19,10 +19,10 @@ from kora_daemon.errors import AuthUnavailable, StoreError
 from kora_daemon.model.delivery import Page
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.outcome import Rejection
+from kora_daemon.model.scope import ScopeMap
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol.delivery import LogSpan, Read
-from kora_daemon.protocol.messages import AwarenessUpdate
 from kora_daemon.protocol.session import AUTHENTICATED, Phase, Session
 from kora_daemon.server.clock import new_id, now, wall_s
 from kora_daemon.server.identity import COME_AGAIN, Identity
@@ -90,8 +90,7 @@ class Connection:
         self._nursery = None
         self.session.phase = Phase.CLOSED
         self._services.hub.leave(self)
-        self._services.awareness.relay.remove_client(self.number)
-        self._services.relay.forget(self)
+        self._services.side.forget(self)
 
     @property
     def _who(self) -> dict[str, object]:
@@ -157,9 +156,22 @@ class Connection:
                 return
         self._happened(on.FrontierMoved(frontier))
 
-    def send(self, frame: Frame) -> None:
-        """Send a frame of live traffic."""
+    @property
+    def granted(self) -> ScopeMap | None:
+        """What authentication grants."""
+        return self._identity.context.scopes
+
+    @property
+    def scopes(self) -> ScopeMap | None:
+        """What the session lives with."""
+        return self.session.scopes
+
+    def offer(self, frame: Frame) -> bool:
+        """Send a frame that can be done without, unless the peer is behind with reading, or about to go."""
+        if self._closing is not None or not self._transport.has_room_for(len(frame.payload)):
+            return False
         self._transport.send(frame)
+        return True
 
     def drain(self) -> None:
         """The daemon shuts down."""
@@ -280,15 +292,7 @@ class Connection:
         return self._services.hub.tail.page(self.session.view, read.after, read.upto)
 
     def _share(self, action: do.Share) -> None:
-        message = action.message
-        if isinstance(message, AwarenessUpdate):
-            if not float(message.client_id).is_integer():
-                return
-            relay = self._services.awareness.relay
-            relay.add_client(self.number, int(message.client_id), self._transport.send)
-            relay.handle_update(self.number, message.client_id, message.states)
-        else:
-            self._services.relay.share(self, message)
+        self._services.side.share(self, action.message)
 
     def _joined(self, _action: do.Joined) -> None:
         log.info("session.joined", **self._who, user=self.session.user_id)

@@ -12,6 +12,7 @@ from typing import Protocol
 import trio
 
 from kora_daemon.model.delivery import DeliveryEntry
+from kora_daemon.model.scope import ScopeMap
 from kora_daemon.server.tail import Tail
 from kora_daemon.wire.frame import Frame
 
@@ -28,12 +29,22 @@ class Peer(Protocol):
         """Unique within the process."""
         ...
 
+    @property
+    def granted(self) -> ScopeMap | None:
+        """What authentication grants it; None = everything."""
+        ...
+
+    @property
+    def scopes(self) -> ScopeMap | None:
+        """What it lives with: the grant, narrowed by what it asked for itself."""
+        ...
+
     def frontier_moved(self, frontier: int) -> None:
         """The log reaches `frontier`."""
         ...
 
-    def send(self, frame: Frame) -> None:
-        """Send a frame of live traffic; queues when the peer is slow, up to its limit."""
+    def offer(self, frame: Frame) -> bool:
+        """Send a frame that can be done without; False when it is dropped, since the peer is slow or about to go."""
         ...
 
     def sweep(self) -> None:

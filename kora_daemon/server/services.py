@@ -7,12 +7,11 @@ from msgspec import Struct
 from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.protocol.session import SessionRules
 from kora_daemon.server.admission import Admission
-from kora_daemon.server.awareness import AwarenessBroadcaster
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.identification import Identification
 from kora_daemon.server.lobby import Lobby
 from kora_daemon.server.readers import Readers
-from kora_daemon.server.relay import Relay
+from kora_daemon.server.side_channels import SideChannels
 from kora_daemon.server.validation import Validation
 from kora_daemon.server.writer import Writer
 
@@ -27,8 +26,7 @@ class Services(Struct, frozen=True):
     writer: Writer
     readers: Readers
     hub: Hub
-    awareness: AwarenessBroadcaster
-    relay: Relay
+    side: SideChannels
     ping_interval_s: float
     validation: Validation | None = None
     node_binding: NodeBinding = "off"

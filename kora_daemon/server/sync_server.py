@@ -19,7 +19,7 @@ from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.protocol.actions import GOING_AWAY
 from kora_daemon.protocol.session import SessionRules
 from kora_daemon.server.admission import Admission
-from kora_daemon.server.awareness import AwarenessBroadcaster, AwarenessRelay
+from kora_daemon.server.awareness import AwarenessRelay
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.connection import Connection
 from kora_daemon.server.follower import LogFollower
@@ -31,8 +31,8 @@ from kora_daemon.server.neighbours import Neighbours
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.readers import Readers, encode_entry
 from kora_daemon.server.rechecks import Rechecks
-from kora_daemon.server.relay import Relay
 from kora_daemon.server.services import Origin, Services
+from kora_daemon.server.side_channels import SideChannels
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
 from kora_daemon.server.validation import Validation
@@ -104,7 +104,7 @@ class SyncServer:
             async with trio.open_nursery() as core:
                 core.start_soon(services.hub.run)
                 core.start_soon(services.hub.sweep)
-                core.start_soon(services.awareness.run)
+                core.start_soon(services.side.run)
                 core.start_soon(keep_house, self._store, services.writer)
                 core.start_soon(self._identification.tend)
                 core.start_soon(self._rechecks.run)
@@ -115,11 +115,7 @@ class SyncServer:
                 channel = self._store.channel()
                 if channel is not None:
                     self._channel = channel
-                    neighbours = Neighbours(
-                        channel, services.awareness.relay, services.hub.reaches, services.relay.hear
-                    )
-                    services.awareness.relay.abroad = neighbours.present
-                    services.relay.abroad = neighbours.shared
+                    neighbours = Neighbours(channel, services.side, services.hub.reaches)
                     core.start_soon(neighbours.listen)
                     core.start_soon(neighbours.speak)
                 self._services = services
@@ -187,8 +183,7 @@ class SyncServer:
             Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience),
             readers,
             hub,
-            AwarenessBroadcaster(options.max_awareness_bytes),
-            Relay(hub),
+            SideChannels(hub, readers, options.max_awareness_bytes, options.awareness_group_by),
             options.ping_interval,
             self._validation(readers),
             options.node_binding,
@@ -258,8 +253,8 @@ class SyncServer:
 
     @property
     def awareness(self) -> AwarenessRelay:
-        """Who is present."""
-        return self._running.awareness.relay
+        """Who is present of those without scopes."""
+        return self._running.side.awareness.unrestricted
 
     async def check_store(self) -> None:
         """Ask the store something; raises StoreError when it does not answer."""

@@ -74,6 +74,13 @@ class Tail:
             self._cached_bytes += sum(len(entry.body) for entry in page.entries) + _ENTRY_OVERHEAD_BYTES
         return page
 
+    def entries_after(self, sequence: int, limit: int) -> list[DeliveryEntry] | None:
+        """All entries above `sequence`; None when the tail does not hold them all, or they are more than `limit`."""
+        first = bisect_right(self._sequences, sequence, lo=self._dropped)
+        if not self.floor <= sequence <= self.frontier or len(self._entries) - first > limit:
+            return None
+        return self._entries[first:]
+
     def _forget_pages(self) -> None:
         self._pages.clear()
         self._cached_bytes = 0

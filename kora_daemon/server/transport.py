@@ -67,6 +67,10 @@ class Transport(Protocol):
         """Bytes queued here and not yet given to the network."""
         ...
 
+    def has_room_for(self, size_bytes: int) -> bool:
+        """Whether a frame that can be done without may be queued: not behind so much that the peer seems to be slow."""
+        ...
+
     def delivered(self) -> bool:
         """Whether all that was sent has left this machine, as far as can be known."""
         ...
@@ -118,6 +122,12 @@ class MemoryTransport:
     def buffered_bytes(self) -> int:
         """Nothing waits outside the channel."""
         return 0
+
+    def has_room_for(self, size_bytes: int) -> bool:
+        """Whether the channel is less than half full."""
+        del size_bytes
+        statistics = self._outgoing.statistics()
+        return 2 * statistics.current_buffer_used < statistics.max_buffer_size
 
     def delivered(self) -> bool:
         """Whether the peer has read everything."""

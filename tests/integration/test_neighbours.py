@@ -19,7 +19,8 @@ from kora_daemon.schema_file import load_schema
 from kora_daemon.server import neighbours
 from kora_daemon.server.sync_server import ServerOptions
 from kora_daemon.store.postgres import PostgresStore
-from tests.support import postgres
+from kora_daemon.store.postgres.channel import PostgresChannel
+from tests.support import postgres, tenants
 from tests.support.devices import insert
 from tests.support.network import Client, Host, eventually, running_server, streaming
 
@@ -36,7 +37,16 @@ def url() -> str:
 async def two_servers(url: str, options: ServerOptions | None = None) -> AsyncIterator[tuple[Host, Host]]:
     async with running_server(PostgresStore(url), options=options) as one:
         async with running_server(PostgresStore(url), options=options) as other:
+            await both_listen(one, other)
             yield one, other
+
+
+async def both_listen(*hosts: Host) -> None:
+    """Wait until no word between the servers is lost any more."""
+    for host in hosts:
+        channel = host.server._channel
+        assert isinstance(channel, PostgresChannel)
+        await eventually(lambda channel=channel: channel._hearing is not None)  # type: ignore[misc]
 
 
 async def hear(client: Client, kind: str) -> dict[str, Any]:
@@ -133,7 +143,7 @@ async def test_users_of_a_server_that_falls_silent_disappear(url: str, monkeypat
         await b.say(presence("Bob"))
         assert list(names(await hear(b, "awareness-update")).values()) == ["Ann"]
         # As if its process had been killed: not a word from now on.
-        monkeypatch.setattr(one.server._running.awareness.relay, "abroad", None)
+        monkeypatch.setattr(one.server._running.side.awareness, "abroad", None)
         channel = neighbours.Neighbours._say
         monkeypatch.setattr(neighbours.Neighbours, "_say", _mute(one, channel))
         assert list(names(await hear(b, "awareness-update")).values()) == [None]
@@ -141,7 +151,7 @@ async def test_users_of_a_server_that_falls_silent_disappear(url: str, monkeypat
 
 def _mute(muted: Host, say: Any) -> Any:
     async def say_unless_muted(self: neighbours.Neighbours, text: bytes) -> None:
-        if self._relay is not muted.server._running.awareness.relay:
+        if self._side is not muted.server._running.side:
             await say(self, text)
 
     return say_unless_muted
@@ -157,6 +167,91 @@ async def test_document_updates_cross_over_whatever_their_length(url: str, lengt
                 heard = await hear(client, "yjs-doc-update")
                 assert {name: heard[name] for name in update} == update
             assert await a.hears_nothing(0.2)
+
+
+@asynccontextmanager
+async def two_tenants(url: str) -> AsyncIterator[tuple[Host, Host]]:
+    """Two servers, a note of Ali's and one of Bea's."""
+    options = tenants.options()
+    async with running_server(PostgresStore(url), tenants.tokens(), options) as one:
+        async with tenants.signed_in(one.url, "admin") as admin:
+            await tenants.has_uploaded(admin, tenants.note(1, "ali"), tenants.note(2, "bea"))
+        async with running_server(PostgresStore(url), tenants.tokens(), options) as other:
+            await both_listen(one, other)
+            yield one, other
+
+
+async def test_presence_of_a_tenant_crosses_over_to_that_tenant_alone(url: str) -> None:
+    async with (
+        two_tenants(url) as (one, other),
+        tenants.signed_in(one.url, "ali") as ali,
+        tenants.signed_in(other.url, "viewer") as viewer,
+        tenants.signed_in(other.url, "bea") as bea,
+        tenants.signed_in(other.url, "admin") as admin,
+    ):
+        for client, name in ((bea, "Bea"), (admin, "Admin")):
+            await client.say(tenants.presence(name))
+        await ali.say(tenants.presence("Ali", 1, 1))
+        await viewer.say(tenants.presence("Viewer", 1, 2))
+        (state,) = (await hear(viewer, "awareness-update"))["states"].values()
+        assert state == {"user": {"name": "Ali", "color": "#123456"}, "cursor": tenants.cursor("n1")}
+        (state,) = (await hear(ali, "awareness-update"))["states"].values()
+        assert state == {"user": {"name": "Viewer", "color": "#123456"}}
+        for client in (bea, admin):
+            assert await client.hears_nothing()
+
+
+async def test_typing_crosses_over_to_those_who_may_see_the_note(url: str) -> None:
+    async with (
+        two_tenants(url) as (one, other),
+        tenants.signed_in(one.url, "ali") as ali,
+        tenants.signed_in(one.url, "viewer") as here,
+        tenants.signed_in(other.url, "viewer") as viewer,
+        tenants.signed_in(other.url, "bea") as bea,
+        tenants.signed_in(other.url, "admin") as admin,
+    ):
+        await bea.say(tenants.typed("Zm9yZ2Vk", 1))
+        await viewer.say(tenants.typed("Zm9yZ2Vk", 1))
+        await viewer.was_heard()
+        await ali.say(tenants.typed("YQ==", 1))
+        for client in (here, viewer, admin):
+            assert (await hear(client, "yjs-doc-update"))["update"] == "YQ=="
+        assert await bea.hears_nothing()
+
+
+async def test_a_note_that_changes_hands_at_one_server_does_so_at_the_other(url: str) -> None:
+    async with (
+        two_tenants(url) as (one, other),
+        tenants.signed_in(one.url, "admin") as admin,
+        tenants.signed_in(other.url, "ali") as ali,
+        tenants.signed_in(other.url, "bea") as bea,
+    ):
+        await admin.say(tenants.typed("YQ==", 1))
+        assert (await hear(ali, "yjs-doc-update"))["update"] == "YQ=="
+        await tenants.has_uploaded(admin, tenants.handed_over(3, 1, "bea"))
+        await eventually(lambda: other.server.get_status().frontier == one.server.get_status().frontier)
+        await admin.say(tenants.typed("Yg==", 1))
+        assert (await hear(bea, "yjs-doc-update"))["update"] == "Yg=="
+        assert await tenants.hears_no(ali, "yjs-doc-update")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        {"presence": {"1": {"user": {"name": "Old"}}}, "documents": [["notes", "n1", "body", "YQ=="]]},
+        {"version": 2, "here": {"1": ["", {"user": {"name": "New"}}]}, "updates": [["notes", "n1", "body", "YQ=="]]},
+    ],
+)
+async def test_words_of_another_version_are_not_taken_for_something_else(url: str, word: dict[str, Any]) -> None:
+    async with running_server(PostgresStore(url)) as host, streaming(host.url, "a") as a:
+        await a.say(presence("Ann"))
+        await both_listen(host)
+        channel = host.server._channel
+        assert channel is not None
+        for text in (word, {"version": 1, "here": {"2": ["", {"user": {"name": "Same"}}]}}):
+            channel.send(json.dumps({"speaker": "stranger", **text}).encode())
+        assert list(names(await hear(a, "awareness-update")).values()) == ["Same"]
+        assert await a.hears_nothing()
 
 
 async def test_a_lost_connection_to_the_neighbours_is_made_again(url: str) -> None:
@@ -232,5 +327,6 @@ def workspace() -> Schema:
 
 
 def test_words_are_json() -> None:
-    word = json.loads(neighbours._encode(neighbours.Word("me", {"1": neighbours._NULL}, True)))
-    assert word == {"speaker": "me", "presence": {"1": None}, "whole": True}
+    word = neighbours.Word("me", neighbours.VERSION, {"1": ("room", neighbours._NULL)}, True)
+    said = {"speaker": "me", "version": 1, "here": {"1": ["room", None]}, "whole": True}
+    assert json.loads(neighbours._encode(word)) == said

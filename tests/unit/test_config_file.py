@@ -306,7 +306,6 @@ def test_a_path_of_the_daemons_own_or_none_at_all_is_refused(tmp_path: Path, pat
     [
         ('static = { directory = "." }', "static"),
         ('routes = [{ path = "/api", python = "app:handle" }]', "routes"),
-        ('awareness = { group_by = ["orgId"] }', "awareness.group_by"),
         ('blobs = { kind = "directory" }', "blobs.kind"),
     ],
 )

@@ -9,7 +9,10 @@ import trio
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kora_daemon.server.awareness import REFRESH_AFTER_S, AwarenessBroadcaster, AwarenessRelay
+from kora_daemon.server.awareness import REFRESH_AFTER_S, AwarenessRelay
+from kora_daemon.server.hub import Hub
+from kora_daemon.server.lookups import Lookups
+from kora_daemon.server.rooms import AwarenessRooms
 from tests.support.presence import ANN, BOB, CLEO, Device
 
 
@@ -132,11 +135,15 @@ def test_whoever_comes_speaks_and_goes_all_see_exactly_the_others(
         assert device.sees == sorted(others)
 
 
-async def test_the_broadcaster_sends_rounds_as_they_become_due(autojump_clock: trio.testing.MockClock) -> None:
-    broadcaster = AwarenessBroadcaster(max_state_bytes=1_000)
-    ann, bob = (Device(broadcaster.relay, number).join() for number in (31, 32))
+async def no_records(_keys: object) -> dict[Any, Any]:
+    return {}
+
+
+async def test_the_rooms_send_rounds_as_they_become_due(autojump_clock: trio.testing.MockClock) -> None:
+    rooms = AwarenessRooms(Lookups(Hub(0), no_records), max_state_bytes=1_000)
+    ann, bob = (Device(rooms.unrestricted, number).join() for number in (31, 32))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(broadcaster.run)
+        nursery.start_soon(rooms.run)
         for state in (ANN, BOB):
             bob.say(state)
         await trio.sleep(1)

@@ -1,21 +1,19 @@
-"""Live traffic between devices that is not stored: document updates and blobs (wire.md section 9)."""
+"""Blobs that devices ask each other for (wire.md section 9)."""
 
 from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import trio
 from msgspec import Struct
 
-from kora_daemon.protocol.messages import BlobPush, BlobRequest, BlobResponse, DocumentUpdate, Message
+from kora_daemon.protocol.messages import BlobPush, BlobRequest, BlobResponse, Message
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.hub import Hub, Peer
 from kora_daemon.wire import json as codec
 
-MAX_DOCUMENT_UPDATE_LENGTH = 1 << 20
-"""Characters of base64. Updates are increments; what matters travels in operations besides."""
 MAX_OPEN_REQUESTS = 10_000
 MAX_OPEN_REQUESTS_OF_A_PEER = 64
 REQUEST_LIFETIME_S = 30.0
@@ -28,35 +26,22 @@ class _OpenRequest(Struct):
     expires_at: float
 
 
-class Relay:
-    """Passes on what one streaming session shares with the others."""
+class BlobRelay:
+    """Passes requests on to those who may have the bytes, and the first answer back."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self.abroad: Callable[[DocumentUpdate], None] | None = None
-        """Is given each document update that a device of ours shares."""
         self._requests: OrderedDict[str, _OpenRequest] = OrderedDict()
         """Blob requests on their way, by an id of ours: devices choose theirs freely, they may coincide."""
 
     def share(self, sender: Peer, message: Message) -> None:
-        """Pass a message on."""
-        if isinstance(message, DocumentUpdate):
-            if len(message.update) <= MAX_DOCUMENT_UPDATE_LENGTH:
-                self._pass_on(sender, message)
-                if self.abroad is not None:
-                    self.abroad(message)
-        elif isinstance(message, BlobRequest) and _SHA256.fullmatch(message.hash):
+        """Take a request, an answer or a push."""
+        if isinstance(message, BlobRequest) and _SHA256.fullmatch(message.hash):
             self._ask(sender, message)
         elif isinstance(message, BlobResponse):
             self._answer(message)
         elif isinstance(message, BlobPush):
             pass  # kept centrally once there is a blob store; without one it is dropped (wire.md section 9)
-
-    def hear(self, update: DocumentUpdate) -> None:
-        """Pass on what a device of another daemon shares."""
-        frame = codec.encode(update)
-        for peer in self._hub.streaming():
-            peer.send(frame)
 
     def forget(self, peer: Peer) -> None:
         """A peer has left: nobody waits for its answers any more."""
@@ -64,13 +49,15 @@ class Relay:
             del self._requests[own_id]
 
     def _audience(self, sender: Peer) -> Iterator[Peer]:
-        """Who may hear what `sender` shares; where scopes will be asked."""
-        return (peer for peer in self._hub.streaming() if peer is not sender)
+        """Who may hear of a hash that `sender` asks for."""
+        if sender.scopes is not None:
+            return iter(())
+        return (peer for peer in self._hub.streaming() if peer is not sender and peer.scopes is None)
 
     def _pass_on(self, sender: Peer, message: Message) -> None:
         frame = codec.encode(message)
         for peer in self._audience(sender):
-            peer.send(frame)
+            peer.offer(frame)
 
     def _ask(self, sender: Peer, message: BlobRequest) -> None:
         self._drop_expired()
@@ -94,4 +81,4 @@ class Relay:
         request = self._requests.pop(message.request_id, None)
         if request is not None:
             answer = BlobResponse(message.message_id, request.request_id, message.bytes)
-            request.peer.send(codec.encode(answer))
+            request.peer.offer(codec.encode(answer))

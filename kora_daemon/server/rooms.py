@@ -1,0 +1,123 @@
+"""The rooms of presence: which session is in which, and the task that sends their rounds (scopes.md section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import trio
+from msgspec import Raw
+
+from kora_daemon.model.audience import UNRESTRICTED, audience
+from kora_daemon.server.awareness import AwarenessRelay
+from kora_daemon.server.hub import Peer
+from kora_daemon.server.lookups import Lookups
+
+ROUND_INTERVAL_S = 0.015
+"""Between two rounds of a busy room: states that change faster are merged."""
+REFRESH_INTERVAL_S = 1.0
+_ROOMS_PER_TURN = 64
+"""Rooms served in a row before other tasks get their turn."""
+
+Abroad = Callable[[int, str, Raw | None], None]
+
+
+class AwarenessRooms:
+    """All rooms of a server, by the name of their audience. They come and go with who is in them.
+
+    Unrestricted sessions share one, which is always there and where nothing is judged. They are in no tenant's room
+    unless they ask for its scope themselves.
+    """
+
+    def __init__(self, lookups: Lookups, max_state_bytes: int = 16_384, group_by: Sequence[str] = ()) -> None:
+        self.abroad: Abroad | None = None
+        """Is told of each change of a client of ours, with the room it is in."""
+        self._lookups = lookups
+        self._max_state_bytes = max_state_bytes
+        self._group_by = tuple(group_by)
+        self._rooms: dict[str, AwarenessRelay] = {}
+        self._places: dict[int, str] = {}
+        """Session -> its room. Whose scopes change has to connect again, so it stays there."""
+        self._distant: dict[str, str] = {}
+        """Client of another daemon -> its room."""
+        self._changed: dict[str, None] = {}
+        self._due = trio.Event()
+        self._refreshed_at = -REFRESH_INTERVAL_S
+        self.unrestricted = self._room(UNRESTRICTED)
+
+    def __len__(self) -> int:
+        return len(self._rooms)
+
+    def update(self, peer: Peer, client_id: float, states: Mapping[str, Raw]) -> None:
+        """Take the state of a session; it is in its room from the first one on."""
+        if not float(client_id).is_integer():
+            return
+        name = self._places.get(peer.number)
+        if name is None:
+            name = self._places[peer.number] = audience(peer.granted, peer.scopes, self._group_by)
+            self._room(name).add_client(peer.number, int(client_id), peer.offer, peer.scopes)
+        self._rooms[name].handle_update(peer.number, client_id, states)
+
+    def remove(self, number: int) -> None:
+        """A session has left."""
+        name = self._places.pop(number, None)
+        if name is not None:
+            self._remove(name, number)
+
+    def add_distant(self, room: str, client: str, state: Raw) -> None:
+        """A client of another daemon has this state, in this room."""
+        if self._distant.get(client, room) != room:
+            self.remove_distant(client)
+        self._distant[client] = room
+        self._room(room).add_distant(client, state)
+
+    def remove_distant(self, client: str) -> None:
+        """A client of another daemon has none any more."""
+        room = self._distant.pop(client, None)
+        if room is not None:
+            self._remove(room, client)
+
+    def _room(self, name: str) -> AwarenessRelay:
+        room = self._rooms.get(name)
+        if room is None:
+            lookups = None if name == UNRESTRICTED else self._lookups
+            room = AwarenessRelay(self._max_state_bytes, lambda: self._wake(name), lookups)
+            room.abroad = lambda client, state: self._told(client, name, state)
+            self._rooms[name] = room
+        return room
+
+    def _remove(self, name: str, client: int | str) -> None:
+        room = self._rooms[name]
+        room.remove_client(client)
+        if not len(room) and name != UNRESTRICTED:
+            del self._rooms[name]
+
+    def _told(self, client: int, room: str, state: Raw | None) -> None:
+        if self.abroad is not None:
+            self.abroad(client, room, state)
+
+    def _wake(self, name: str) -> None:
+        self._changed[name] = None
+        self._due.set()
+
+    async def run(self) -> None:
+        """Send the rounds that are due, for ever, with a pause between them so that busy rooms merge updates."""
+        while True:
+            with trio.move_on_after(REFRESH_INTERVAL_S):
+                await self._due.wait()
+            self._due = trio.Event()
+            now = trio.current_time()
+            if now - self._refreshed_at >= REFRESH_INTERVAL_S:
+                self._refreshed_at = now
+                await self._for_each(list(self._rooms), AwarenessRelay.refresh)
+            changed, self._changed = self._changed, {}
+            await self._for_each(changed, AwarenessRelay.send_round)
+            await trio.sleep(ROUND_INTERVAL_S)
+
+    async def _for_each(self, names: Iterable[str], serve: Callable[[AwarenessRelay, float], None]) -> None:
+        now = trio.current_time()
+        for served, name in enumerate(names, 1):
+            room = self._rooms.get(name)
+            if room is not None:
+                serve(room, now)
+            if served % _ROOMS_PER_TURN == 0:
+                await trio.lowlevel.checkpoint()

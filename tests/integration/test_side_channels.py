@@ -1,0 +1,280 @@
+"""What devices tell each other beside their operations stays among those who may see the record it is about."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from kora_daemon.model.scope import ScopeMap
+from kora_daemon.server.sync_server import ServerOptions
+from tests.support.network import Client, Host, eventually, running_server
+from tests.support.tenants import (
+    ALI,
+    cursor,
+    handed_over,
+    has_uploaded,
+    hears,
+    note,
+    options,
+    presence,
+    signed_in,
+    tokens,
+    typed,
+)
+
+ALIS, BEAS = 1, 2
+"""Numbers of the notes that are there."""
+
+
+@asynccontextmanager
+async def serving(
+    grants: dict[str, ScopeMap | None] | None = None, server_options: ServerOptions | None = None
+) -> AsyncIterator[tuple[Host, Client]]:
+    """A server with a note of Ali's and one of Bea's, and an unrestricted session."""
+    auth = tokens() if grants is None else tokens({"admin": None, **grants})
+    async with running_server(auth=auth, options=server_options or options()) as host:
+        async with signed_in(host.url, "admin") as admin:
+            await has_uploaded(admin, note(ALIS, "ali"), note(BEAS, "bea"))
+            yield host, admin
+
+
+async def sees(client: Client) -> list[tuple[str, str | None]]:
+    """Who is here, as the next message says, and in which record."""
+    return people(await hears(client, "awareness-update"))
+
+
+async def comes_to_see(client: Client, *people: tuple[str, str | None]) -> None:
+    """Wait until these are here, each as it was last heard of."""
+    seen: dict[str, str | None] = {}
+    while seen != dict(people):
+        seen |= dict(await sees(client))
+
+
+def people(message: dict[str, Any]) -> list[tuple[str, str | None]]:
+    states = [state for state in message["states"].values() if state is not None]
+    return sorted((state["user"]["name"], state.get("cursor", {}).get("recordId")) for state in states)
+
+
+class TestPresence:
+    """Who is here is told to those who see the same."""
+
+    async def test_tenants_and_the_unrestricted_do_not_hear_of_each_other(self) -> None:
+        async with serving() as (host, admin):
+            async with (
+                signed_in(host.url, "ali") as ali,
+                signed_in(host.url, "bea") as bea,
+                signed_in(host.url, "nobody") as nobody,
+                signed_in(host.url, "ali") as other,
+            ):
+                await bea.say(presence("Bea"))
+                await nobody.say(presence("Nobody"))
+                await admin.say(presence("Admin"))
+                await ali.say(presence("Ali"))
+                await other.say(presence("Other", 2))
+                assert await sees(other) == [("Ali", None)]
+                assert await sees(ali) == [("Other", None)]
+                for client in (admin, bea, nobody):
+                    assert await client.hears_nothing()
+            assert [*host.server.awareness.get_states()] == [1]
+
+    async def test_who_may_only_read_is_one_of_them(self) -> None:
+        async with serving() as (host, _):
+            async with signed_in(host.url, "ali") as ali, signed_in(host.url, "viewer") as viewer:
+                await ali.say(presence("Ali", 1, ALIS))
+                await viewer.say(presence("Viewer", 2, ALIS))
+                assert await sees(viewer) == [("Ali", "n1")]
+                assert await sees(ali) == [("Viewer", "n1")]
+
+    async def test_the_unrestricted_join_a_tenant_by_asking_for_its_scope(self) -> None:
+        async with serving() as (host, _):
+            async with signed_in(host.url, "ali") as ali, signed_in(host.url, "admin", syncScope=ALI) as admin:
+                await ali.say(presence("Ali", 1, ALIS))
+                await admin.say(presence("Admin", 2, BEAS))
+                assert await sees(admin) == [("Ali", "n1")]
+                assert await sees(ali) == [("Admin", None)]
+
+    @pytest.mark.parametrize("place", [cursor("n2"), cursor("n9"), cursor("n1", "todos"), {"field": "body"}, "n1"])
+    async def test_a_cursor_where_nobody_in_the_room_can_see_it_is_left_out(self, place: object) -> None:
+        async with serving() as (host, _):
+            async with signed_in(host.url, "ali") as ali, signed_in(host.url, "ali") as other:
+                state = {"user": {"name": "Ali"}, "cursor": place, "more": 1}
+                await other.say(presence("Other", 2))
+                await ali.say({"type": "awareness-update", "clientId": 1, "states": {"1": state}})
+                heard = await hears(other, "awareness-update")
+                assert heard["states"] == {"1": {"user": {"name": "Ali"}, "more": 1}}
+
+    async def test_a_cursor_is_judged_by_the_record_as_it_is_now(self) -> None:
+        async with serving() as (host, admin):
+            async with signed_in(host.url, "ali") as ali, signed_in(host.url, "ali") as other:
+                await ali.say(presence("Ali", 1, ALIS))
+                await other.say(presence("Other", 2))
+                assert await sees(other) == [("Ali", "n1")]
+                await has_uploaded(admin, handed_over(3, ALIS, "bea"))
+                await ali.say(presence("Ali", 1, ALIS))
+                assert await sees(other) == [("Ali", None)]
+                await has_uploaded(admin, handed_over(4, ALIS, "ali"))
+                await ali.say(presence("Ali", 1, ALIS))
+                assert await sees(other) == [("Ali", "n1")]
+                await has_uploaded(admin, handed_over(5, ALIS, "bea"))
+                async with signed_in(host.url, "ali") as newcomer:
+                    await newcomer.say(presence("New", 3))
+                    await comes_to_see(newcomer, ("Ali", None), ("Other", None))
+
+    async def test_nobody_speaks_for_somebody_else(self) -> None:
+        async with serving() as (host, _):
+            async with (
+                signed_in(host.url, "ali") as ali,
+                signed_in(host.url, "ali") as other,
+                signed_in(host.url, "bea") as bea,
+            ):
+                await ali.say(presence("Ali"))
+                await other.say(presence("Other", 2))
+                assert await sees(ali) == [("Other", None)]
+                for client in (other, bea):
+                    forged = presence("Forged")
+                    forged["states"]["2"] = None
+                    await client.say(forged | {"clientId": 1 if client is bea else 2})
+                await bea.was_heard()
+                async with signed_in(host.url, "ali") as newcomer:
+                    await newcomer.say(presence("New", 3))
+                    assert people(await hears(newcomer, "awareness-update")) == [("Ali", None)]
+
+
+class TestGroups:
+    """`group_by`: presence is shared by those whose grants name the same group."""
+
+    GRANTS: dict[str, ScopeMap | None] = {  # noqa: RUF012
+        "ann": {"notes": {"ownerId": "ali"}, "todos": {"orgId": "acme"}},
+        "ben": {"notes": {"ownerId": "bea"}, "todos": {"orgId": "acme"}},
+        "eve": {"notes": {"ownerId": "bea"}, "todos": {"orgId": "evil"}},
+        "form": {"notes": {"ownerId": "bea"}, "todos": {}},
+        "both": {"notes": {"orgId": "evil"}, "todos": {"orgId": "acme"}},
+    }
+
+    async def test_each_hears_of_the_cursors_in_what_it_may_see(self) -> None:
+        async with serving(self.GRANTS, options(awareness_group_by=("orgId",))) as (host, _):
+            async with (
+                signed_in(host.url, "ann") as ann,
+                signed_in(host.url, "ben") as ben,
+                signed_in(host.url, "admin", syncScope={"notes": {}, "todos": {"orgId": "acme"}}) as boss,
+            ):
+                await boss.say(presence("Boss", 7))
+                await ann.say(presence("Ann", 1, ALIS))
+                await ben.say(presence("Ben", 2, BEAS))
+                await comes_to_see(ann, ("Boss", None), ("Ben", None))
+                await comes_to_see(ben, ("Boss", None), ("Ann", None))
+                await comes_to_see(boss, ("Ann", "n1"), ("Ben", "n2"))
+
+    async def test_nobody_says_where_the_speaker_can_not_be(self) -> None:
+        async with serving(self.GRANTS, options(awareness_group_by=("orgId",))) as (host, _):
+            async with signed_in(host.url, "ann") as ann, signed_in(host.url, "ben") as ben:
+                await ben.say(presence("Ben", 2))
+                await ann.say(presence("Ann", 1, BEAS))
+                assert await sees(ben) == [("Ann", None)]
+
+    @pytest.mark.parametrize(
+        ("name", "asked"),
+        [
+            ("eve", {}),
+            ("both", {}),
+            ("form", {"todos": {"orgId": "acme"}}),
+            ("form", {"notes": {"orgId": "acme"}, "todos": {"orgId": "acme"}}),
+            ("eve", {"notes": {"orgId": "acme"}, "todos": {"orgId": "acme"}}),
+            ("admin", {}),
+        ],
+    )
+    async def test_what_a_client_asks_for_takes_it_into_no_group(self, name: str, asked: ScopeMap) -> None:
+        async with serving(self.GRANTS, options(awareness_group_by=("orgId",))) as (host, _):
+            async with signed_in(host.url, "ann") as ann, signed_in(host.url, name, syncScope=asked) as stranger:
+                await ann.say(presence("Ann"))
+                await stranger.say(presence("Stranger", 2))
+                assert await stranger.hears_nothing()
+                assert await ann.hears_nothing()
+
+
+class TestDocuments:
+    """What is typed goes from those who may edit the record to those who may see it."""
+
+    async def test_typing_reaches_who_may_see_the_note_and_nobody_else(self) -> None:
+        async with serving() as (host, admin):
+            async with (
+                signed_in(host.url, "ali") as ali,
+                signed_in(host.url, "ali") as other,
+                signed_in(host.url, "viewer") as viewer,
+                signed_in(host.url, "bea") as bea,
+                signed_in(host.url, "nobody") as nobody,
+            ):
+                sent = typed("YQ==", ALIS)
+                await ali.say(sent)
+                for client in (other, viewer, admin):
+                    heard = await hears(client, "yjs-doc-update")
+                    assert {name: heard[name] for name in sent} == sent
+                await admin.say(typed("Yg==", ALIS))
+                for client in (ali, other, viewer):
+                    assert (await hears(client, "yjs-doc-update"))["update"] == "Yg=="
+                for client in (bea, nobody):
+                    await client.was_heard()
+                    assert await client.hears_nothing()
+
+    @pytest.mark.parametrize(
+        ("who", "what"),
+        [
+            ("bea", {}),
+            ("nobody", {}),
+            ("viewer", {}),
+            ("ali", {"recordId": "n2"}),
+            ("ali", {"recordId": "nowhere"}),
+            ("ali", {"recordId": ""}),
+            ("ali", {"recordId": "n\x00"}),
+            ("ali", {"recordId": "n" * 300}),
+            ("ali", {"collection": "todos"}),
+            ("ali", {"collection": "nowhere"}),
+        ],
+    )
+    async def test_who_may_not_edit_the_note_is_not_heard(self, who: str, what: dict[str, Any]) -> None:
+        async with serving() as (host, admin):
+            async with signed_in(host.url, "ali") as ali, signed_in(host.url, who) as client:
+                await client.say(typed("Zm9yZ2Vk", ALIS, **what))
+                await client.was_heard()
+                await eventually(lambda: not host.server._running.side.documents._held)
+                await admin.say(typed("YQ==", ALIS))
+                assert (await hears(ali, "yjs-doc-update"))["update"] == "YQ=="
+                assert await admin.hears_nothing()
+
+    async def test_a_note_that_changes_hands_takes_its_hearers_with_it(self) -> None:
+        async with serving() as (host, admin):
+            async with signed_in(host.url, "ali") as ali, signed_in(host.url, "bea") as bea:
+                await admin.say(typed("MQ==", ALIS))
+                assert (await hears(ali, "yjs-doc-update"))["update"] == "MQ=="
+                await has_uploaded(admin, handed_over(3, ALIS, "bea"))
+                await admin.say(typed("Mg==", ALIS))
+                assert (await hears(bea, "yjs-doc-update"))["update"] == "Mg=="
+                await ali.say(typed("Mw==", ALIS))
+                await ali.was_heard()
+                await bea.say(typed("NA==", ALIS))
+                assert (await hears(admin, "yjs-doc-update"))["update"] == "NA=="
+                await has_uploaded(admin, handed_over(4, ALIS, "ali"))
+                await admin.say(typed("NQ==", ALIS))
+                assert (await hears(ali, "yjs-doc-update"))["update"] == "NQ=="
+
+    async def test_updates_keep_their_order_while_the_record_is_looked_up(self) -> None:
+        async with serving() as (host, admin):
+            async with signed_in(host.url, "ali") as ali, signed_in(host.url, "ali") as other:
+                for number in range(100):
+                    await ali.say(typed(str(number), ALIS))
+                    if number % 20 == 10:  # so that it has to be looked up again
+                        await admin.upload(handed_over(10 + number, ALIS, "ali"))
+                for client in (other, admin):
+                    heard = [(await hears(client, "yjs-doc-update"))["update"] for _ in range(100)]
+                    assert heard == [str(number) for number in range(100)]
+
+    async def test_where_all_see_everything_no_record_is_needed(self) -> None:
+        grants: dict[str, ScopeMap | None] = {"open": {"notes": {}}}
+        async with serving(grants) as (host, admin):
+            async with signed_in(host.url, "open") as one, signed_in(host.url, "open") as other:
+                await one.say(typed("YQ==", 77))
+                for client in (other, admin):
+                    assert (await hears(client, "yjs-doc-update"))["update"] == "YQ=="

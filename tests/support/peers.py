@@ -1,0 +1,34 @@
+"""Sessions as the relays know them, without a network."""
+
+from __future__ import annotations
+
+import json
+from itertools import count
+from typing import Any
+
+from kora_daemon.model.scope import ScopeMap
+from kora_daemon.wire.frame import Frame
+
+_numbers = count(1)
+
+
+class FakePeer:
+    """A session that notes what it is offered. `granted` is what it was granted, its scopes unless they are given."""
+
+    def __init__(self, granted: ScopeMap | None = None, scopes: ScopeMap | None = None) -> None:
+        self.number = next(_numbers)
+        self.granted = granted
+        self.scopes = granted if scopes is None else scopes
+        self.heard: list[dict[str, Any]] = []
+        self.reads = True
+
+    def offer(self, frame: Frame) -> bool:
+        if self.reads:
+            self.heard.append(json.loads(frame.payload))
+        return self.reads
+
+    def frontier_moved(self, frontier: int) -> None: ...
+
+    def sweep(self) -> None: ...
+
+    def drain(self) -> None: ...
