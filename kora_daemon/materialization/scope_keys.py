@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from kora_daemon.materialization.blobs import blob_keys
 from kora_daemon.materialization.fold import read_data
 from kora_daemon.materialization.json_text import read_json
 from kora_daemon.materialization.shape import Shape
@@ -39,9 +40,10 @@ def scope_key(collection: str, field: str, value: Any) -> int | None:  # noqa: A
 
 
 def scope_keys(shape: Shape | None, operation: Operation, stamp: str | None) -> set[int]:
-    """The keys of an operation with this stamp: by what it is judged by, and by what its record is."""
+    """The keys of an operation with this stamp: by what it is judged by, what its record is, and what it refers to."""
+    found: set[int] = blob_keys(operation)
     if shape is None or stamp is None or not shape.scoped:
-        return set()
+        return found
     previous = _previous(shape.scoped, operation)
     carried, stamped = snapshot(operation.record_id, read_data(operation), previous, stamp)
     record = stamped or {}
@@ -50,7 +52,7 @@ def scope_keys(shape: Shape | None, operation: Operation, stamp: str | None) -> 
         for field in shape.scoped
         for value in (carried.get(field, record[field]), record[field])
     }
-    return {key for key in keys if key is not None}
+    return found | {key for key in keys if key is not None}
 
 
 def _previous(fields: Iterable[str], operation: Operation) -> Any:  # noqa: ANN401  a JSON value

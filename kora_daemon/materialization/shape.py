@@ -30,6 +30,8 @@ class Shape(Struct, frozen=True):
     table_fingerprint: str
     scoped: list[str] = []
     """Fields that scopes are decided by: stamped whatever their length, again when they change, and indexed."""
+    blobs: list[str] = []
+    """Fields whose references to blobs are in the scope index."""
 
     def scoped_before(self, added: Iterable[str]) -> bool:
         """Whether none of the fields that scopes are decided by is among those that were `added`."""
@@ -54,7 +56,8 @@ class Refill(Struct, frozen=True):
 def shape_of(collection: Collection, version: int) -> Shape:
     """The shape that a schema of this version gives to a collection."""
     kinds = {name: field.kind for name, field in collection.fields.items()}
-    return Shape(version, kinds, collection.fingerprint, list(collection.scoped))
+    blobs = [name for name, kind in kinds.items() if kind == "blob"]
+    return Shape(version, kinds, collection.fingerprint, list(collection.scoped), blobs)
 
 
 def agreed_shape(present: Shape, wanted: Shape) -> Shape:
@@ -67,7 +70,8 @@ def agreed_shape(present: Shape, wanted: Shape) -> Shape:
         return wanted
     missing = {name: kind for name, kind in wanted.kinds.items() if name not in present.kinds}
     scoped = [*present.scoped, *(name for name in wanted.scoped if name not in present.scoped)]
-    return replace(present, kinds=present.kinds | missing, scoped=scoped)
+    blobs = [*present.blobs, *(name for name in wanted.blobs if name not in present.blobs)]
+    return replace(present, kinds=present.kinds | missing, scoped=scoped, blobs=blobs)
 
 
 def planned_refill(present: Shape | None, agreed: Shape, pending: Refill | None, *, rows_lost: bool) -> Refill | None:
@@ -77,7 +81,8 @@ def planned_refill(present: Shape | None, agreed: Shape, pending: Refill | None,
     """
     if present is None:
         return Refill("log")
-    added = sorted(agreed.kinds.keys() - present.kinds.keys() | set(agreed.scoped) - set(present.scoped))
+    indexed = {*agreed.scoped, *agreed.blobs} - {*present.scoped, *present.blobs}
+    added = sorted(agreed.kinds.keys() - present.kinds.keys() | indexed)
     same_kinds = {*present.kinds.items()} == {*agreed.kinds.items()} and not added
     if same_kinds and not rows_lost:
         return pending

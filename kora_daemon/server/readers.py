@@ -12,6 +12,7 @@ import structlog
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry, Page
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.record import RecordKey
+from kora_daemon.model.scope import ScopeMap
 from kora_daemon.model.versions import causal_order
 from kora_daemon.model.view import View
 from kora_daemon.protocol.actions import ReadLog
@@ -19,6 +20,8 @@ from kora_daemon.protocol.delivery import LogPositions, LogSpan, Read
 from kora_daemon.protocol.delta import resume_after
 from kora_daemon.protocol.events import LogRead
 from kora_daemon.protocol.resume import start_of, view_digest
+from kora_daemon.server.blobs import Reference
+from kora_daemon.server.references import references
 from kora_daemon.server.selectors import author_selectors, page_selectors
 from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES
 from kora_daemon.server.threads import ThreadPool
@@ -175,6 +178,10 @@ class Readers:
     async def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
         """The fields that records have now, see `Store.current_fields`."""
         return await self._threads.run(lambda: self._store.current_fields(keys))
+
+    async def blob_references(self, hashes: Iterable[str], scopes: ScopeMap | None) -> list[Reference]:
+        """Records within the scopes that refer to one of the hashes, at least one if there is any."""
+        return await self._threads.run(lambda: references(self._store, hashes, scopes, self._scoped))
 
     async def ask(self, call: Callable[[Store], T]) -> T:
         """A question that may be given up: whoever asks has a deadline, even where the store has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kora_daemon.materialization.scope_keys import MAX_SELECTORS, Selector, scope_key
-from kora_daemon.model.scope import Where
+from kora_daemon.model.scope import ScopeMap, Where, plain_where
 from kora_daemon.model.view import View
 from kora_daemon.server.visible import ScopedFields
 
@@ -31,6 +31,17 @@ def author_selectors(view: View, scoped: ScopedFields) -> list[Selector] | None:
     if not known or len(scopes) > MAX_SELECTORS:
         return None
     return [_selector(collection, where, scoped) for collection, where in scopes.items()]
+
+
+def scope_selectors(scopes: ScopeMap, scoped: ScopedFields) -> list[Selector]:
+    """Selectors that find at least what lies in the scopes; what they find has to be judged.
+
+    With keys of other things put to them, those that have none of their own are all the same.
+    """
+    chosen = [_selector(name, plain_where(where), scoped) for name, where in scopes.items()]
+    if len(chosen) > MAX_SELECTORS:
+        return [Selector("")]
+    return [one for one in chosen if one.keys] + ([Selector("")] if any(not one.keys for one in chosen) else [])
 
 
 def _selector(collection: str, where: Where, scoped: ScopedFields) -> Selector:

@@ -22,7 +22,7 @@ class SideChannels:
         self._lookups = Lookups(hub, readers.current_fields)
         self.awareness = AwarenessRooms(self._lookups, max_awareness_bytes, group_by)
         self.documents = DocumentRelay(hub, self._lookups)
-        self.blobs = BlobRelay(hub)
+        self.blobs = BlobRelay(hub, readers.blob_references)
 
     def share(self, sender: Peer, message: Message) -> None:
         """Take what a session shares."""
@@ -39,7 +39,8 @@ class SideChannels:
         self.blobs.forget(peer)
 
     async def run(self) -> None:
-        """Look records up and send the rounds of presence, for ever."""
+        """Look records up, send the rounds of presence and pass blob requests on, for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._lookups.run)
             nursery.start_soon(self.awareness.run)
+            nursery.start_soon(self.blobs.run)

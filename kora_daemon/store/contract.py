@@ -218,6 +218,13 @@ class Store(Protocol):
         """Node ids of the entries above `after` that any of the selectors selects; None as above."""
         ...
 
+    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[RecordKey]:
+        """At most `limit` records that have, or once had, a reference to this hash, of a blob or of its manifest.
+
+        Of those that any of the selectors selects; perhaps some more. Not all of them while rows are made again.
+        """
+        ...
+
     def node_memory(self, node_id: str) -> NodeMemory | None:
         """What is remembered of a device."""
         ...

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 from kora_daemon.errors import MigrationNeeded, StoreUnavailable
+from kora_daemon.materialization.blobs import blob_key
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
 from kora_daemon.materialization.fold import clock_order
@@ -139,6 +140,12 @@ class MemoryStore:
         """None: there is no index here."""
         del selectors, after
         return None
+
+    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[RecordKey]:
+        """Records that have, or once had, a reference to this hash; the selectors do not matter here."""
+        del selectors, limit
+        with self._reading() as log:
+            return list(log.blobs.get(blob_key(hexadecimal), ()))
 
     def node_memory(self, node_id: str) -> NodeMemory | None:
         """What is remembered of a device."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import UnsetType
 from msgspec.structs import asdict, replace
 
+from kora_daemon.materialization.blobs import blob_keys
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.operation import Operation
@@ -28,6 +29,8 @@ class MemoryLog:
         self._histories: dict[RecordKey, list[int]] = {}
         """Record -> places of its operations in the log, ascending."""
         self.nodes: dict[str, NodeMemory] = {}
+        self.blobs: dict[int, dict[RecordKey, None]] = {}
+        """Key of a blob -> records with operations that refer to it."""
 
     def copy(self) -> MemoryLog:
         """The same, to be changed while this one is read."""
@@ -60,7 +63,10 @@ class MemoryLog:
             if operation.sequence_number > self.vector.get(operation.node_id, 0):
                 self.vector[operation.node_id] = operation.sequence_number
             insort(self._authors.setdefault(operation.node_id, []), (operation.sequence_number, place))
-            self._histories.setdefault(RecordKey(operation.collection, operation.record_id), []).append(place)
+            key = RecordKey(operation.collection, operation.record_id)
+            self._histories.setdefault(key, []).append(place)
+            for blob in blob_keys(operation):
+                self.blobs.setdefault(blob, {})[key] = None
 
     def after(self, sequence: int, limit: int | None = None) -> list[LogEntry]:
         """At most `limit` entries with a delivery sequence above `sequence`, ascending."""

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kora_daemon.materialization.blobs import blob_key
 from kora_daemon.materialization.scope_keys import Selector
 
 ENDLESS = 2**62
 """Above all delivery sequences."""
+
+
+def with_blob(selectors: Sequence[Selector], hexadecimal: str) -> list[Selector]:
+    """Selectors of those among the operations that refer to a hash."""
+    return [Selector(collection, (blob_key(hexadecimal), *keys)) for collection, keys in selectors]
 
 
 def selection(selectors: Sequence[Selector], after: int, upto: int, limit: int | None) -> tuple[str, list[int | str]]:

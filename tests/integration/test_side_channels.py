@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
+from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.model.scope import ScopeMap
 from kora_daemon.server.sync_server import ServerOptions
+from tests.support.devices import wall_ms
 from tests.support.network import Client, Host, eventually, running_server
 from tests.support.tenants import (
     ALI,
@@ -17,6 +22,7 @@ from tests.support.tenants import (
     handed_over,
     has_uploaded,
     hears,
+    hears_no,
     note,
     options,
     presence,
@@ -278,3 +284,108 @@ class TestDocuments:
                 await one.say(typed("YQ==", 77))
                 for client in (other, admin):
                     assert (await hears(client, "yjs-doc-update"))["update"] == "YQ=="
+
+
+class TestBlobs:
+    """The bytes of a file go between those who see a record that refers to it."""
+
+    ALIS, BEAS = b"the file of ali", b"the file of bea"
+    PART = b"a part"
+    GRANTS: dict[str, ScopeMap | None] = {  # noqa: RUF012
+        "ali": {"things": {"label": "ali"}},
+        "bea": {"things": {"label": "bea"}},
+    }
+
+    @property
+    def manifest(self) -> bytes:
+        return json.dumps({"blobHash": hashed(self.ALIS), "size": 15, "chunkHashes": [hashed(self.PART)]}).encode()
+
+    @asynccontextmanager
+    async def serving(self, schema: bool = True) -> AsyncIterator[tuple[Host, Client]]:
+        """A server with a thing of Ali's and one of Bea's, each with a file."""
+        changes = {} if schema else {"apply": ApplyRules()}
+        async with serving(self.GRANTS, options(**changes)) as (host, admin):
+            await has_uploaded(
+                admin,
+                thing(3, "ali", file=reference(self.ALIS, manifestHash=hashed(self.manifest))),
+                thing(4, "bea", file=reference(self.BEAS)),
+            )
+            yield host, admin
+
+    @pytest.mark.parametrize("schema", [True, False])
+    async def test_a_file_is_passed_on_among_those_who_see_the_record(self, schema: bool) -> None:
+        async with self.serving(schema) as (host, _):
+            async with (
+                signed_in(host.url, "ali") as ali,
+                signed_in(host.url, "ali") as other,
+                signed_in(host.url, "bea") as bea,
+            ):
+                for content in (self.ALIS, self.manifest, self.PART):
+                    assert await pulls(ali, other, content) == content
+                assert await hears_no(bea, "blob-chunk-request")
+
+    async def test_the_file_of_somebody_else_is_not_asked_for(self) -> None:
+        async with self.serving() as (host, admin):
+            async with (
+                signed_in(host.url, "ali") as ali,
+                signed_in(host.url, "ali") as other,
+                signed_in(host.url, "bea") as bea,
+            ):
+                for content in (self.BEAS, self.PART, b"nobody has this"):
+                    await asks(bea if content == self.PART else ali, content)
+                for client in (ali, other, bea, admin):
+                    assert await hears_no(client, "blob-chunk-request")
+                await has_uploaded(admin, thing(5, "ali", file=reference(self.BEAS)))
+                assert await pulls(ali, other, self.BEAS) == self.BEAS
+
+    async def test_bytes_of_something_else_are_not_passed_on(self) -> None:
+        async with self.serving() as (host, admin):
+            async with signed_in(host.url, "ali") as ali, signed_in(host.url, "ali") as liar:
+                await asks(ali, self.ALIS)
+                for client, content in ((liar, b"a lie"), (admin, self.ALIS)):
+                    await answers(client, await hears(client, "blob-chunk-request"), content)
+                assert bytes_of(await hears(ali, "blob-chunk-response")) == self.ALIS
+
+    async def test_guessing_of_hashes_ends_with_a_number_of_questions(self) -> None:
+        async with self.serving() as (host, admin):
+            async with signed_in(host.url, "ali") as ali:
+                for number in range(500):
+                    await asks(ali, f"guess {number}".encode())
+                await ali.was_heard()
+                await eventually(lambda: not host.server._running.side.blobs._requests)
+                assert await hears_no(admin, "blob-chunk-request")
+                await asks(ali, self.ALIS)
+                assert (await hears(admin, "blob-chunk-request"))["hash"] == hashed(self.ALIS)
+
+
+def hashed(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def reference(content: bytes, **more: Any) -> dict[str, Any]:
+    return {"hash": hashed(content), "size": len(content), "mimeType": "text/plain", **more}
+
+
+def thing(number: int, label: str, **data: Any) -> dict[str, Any]:
+    fields = {"label": label, "priority": "medium", "scores": [], "createdOn": wall_ms(), **data}
+    return note(number, "") | {"collection": "things", "recordId": f"t{number}", "data": fields}
+
+
+async def asks(client: Client, content: bytes) -> None:
+    await client.say({"type": "blob-chunk-request", "requestId": "mine", "hash": hashed(content)})
+
+
+async def answers(client: Client, request: dict[str, Any], content: bytes) -> None:
+    text = base64.b64encode(content).decode()
+    await client.say({"type": "blob-chunk-response", "requestId": request["requestId"], "bytes": text})
+
+
+async def pulls(client: Client, holder: Client, content: bytes) -> bytes:
+    """What a client gets when it asks, and another has it."""
+    await asks(client, content)
+    await answers(holder, await hears(holder, "blob-chunk-request"), content)
+    return bytes_of(await hears(client, "blob-chunk-response"))
+
+
+def bytes_of(response: dict[str, Any]) -> bytes:
+    return base64.b64decode(response["bytes"])

@@ -39,7 +39,7 @@ from kora_daemon.store.postgres.sessions import Durability, PatientConnection, S
 from kora_daemon.store.postgres.snapshot import PostgresSnapshot
 from kora_daemon.store.postgres.transaction import SQL, PostgresTransaction, records_above
 from kora_daemon.store.postgres.writing import Row
-from kora_daemon.store.selection import ENDLESS, selection
+from kora_daemon.store.selection import ENDLESS, selection, with_blob
 from kora_daemon.store.shapes import ShapeCache
 
 
@@ -181,6 +181,12 @@ class PostgresStore:
     def _index_knows_all(self) -> bool:
         """What it has known once it goes on knowing: this may be asked before the index is."""
         return any(knows for (knows,) in self._connections.fetch(queries.INDEX_KNOWS_ALL))
+
+    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[RecordKey]:
+        """At most `limit` records that have, or once had, a reference to this hash; see the contract."""
+        wanted, bindings = selection(with_blob(selectors, hexadecimal), 0, ENDLESS, limit)
+        rows = self._connections.fetch(queries.numbered(queries.RECORDS_AT.format(sequences=wanted)), bindings)
+        return [RecordKey(read_name(collection), read_name(record_id)) for collection, record_id in rows]
 
     def node_memory(self, node_id: str) -> NodeMemory | None:
         """What is remembered of a device."""

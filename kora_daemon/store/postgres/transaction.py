@@ -251,7 +251,9 @@ class PostgresTransaction:
         if not self._restamped:
             return
         stamps = {RecordKey(one[0], one[1]): (one[2], one[3]) for one in self._restamped}
-        indexed = [key for key in stamps if (shape := self.shapes.get(key.collection)) is not None and shape.scoped]
+        indexed = [
+            key for key in stamps if (shape := self.shapes.get(key.collection)) and (shape.scoped or shape.blobs)
+        ]
         if indexed:
             entries = list(map(read_entry, self._write.fetch(queries.ENTRIES_OF_RECORDS, rows_json(indexed, (0, 1)))))
             old: list[LogEntry] = []

@@ -30,7 +30,7 @@ from kora_daemon.store import record_queries as records
 from kora_daemon.store.adoption import adopt
 from kora_daemon.store.lookups import current_fields
 from kora_daemon.store.page import take_bytes
-from kora_daemon.store.selection import ENDLESS, selection
+from kora_daemon.store.selection import ENDLESS, selection, with_blob
 from kora_daemon.store.shapes import ShapeCache
 from kora_daemon.store.sqlite.connections import BUSY_TIMEOUT_MS, Connections, Durability
 from kora_daemon.store.sqlite.errors import translating
@@ -163,6 +163,12 @@ class SqliteStore:
                 rows = connection.execute(queries.AUTHORS_AT.format(sequences=wanted), bindings)
                 found = {str(node_id) for (node_id,) in rows}
         return found
+
+    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[RecordKey]:
+        """At most `limit` records that have, or once had, a reference to this hash; see the contract."""
+        wanted, bindings = selection(with_blob(selectors, hexadecimal), 0, ENDLESS, limit)
+        with self._connections.rows(queries.RECORDS_AT.format(sequences=wanted), tuple(bindings)) as rows:
+            return [RecordKey(*row) for row in rows]
 
     def node_memory(self, node_id: str) -> NodeMemory | None:
         """What is remembered of a device."""
