@@ -1,4 +1,4 @@
-"""How many operations a session may upload (wire.md section 7)."""
+"""How much a session may upload, and tell others (wire.md sections 7 and 9)."""
 
 from __future__ import annotations
 
@@ -40,3 +40,31 @@ class OperationBudget:
         elapsed_ms = max(0, now_ms - self._refilled_at_ms)
         self._level = min(self._capacity, self._level + elapsed_ms * self._refill_per_ms)
         self._refilled_at_ms += elapsed_ms
+
+
+LIVE_MESSAGES_PER_MINUTE = 6_000
+LIVE_BYTES_PER_MINUTE = 60 << 20
+"""Somebody who types and moves a cursor at once says some 20 things a second."""
+
+
+class LiveBudget:
+    """What one session may tell others without its being stored: messages and bytes, a bucket for each.
+
+    Both start full with what is good for a minute. What is not paid for is dropped; nothing is owed for it.
+    """
+
+    def __init__(self, now_ms: int) -> None:
+        self._buckets = (
+            OperationBudget(LIVE_MESSAGES_PER_MINUTE, now_ms),
+            OperationBudget(LIVE_BYTES_PER_MINUTE, now_ms),
+        )
+        self.refused = 0
+
+    def pay(self, size_bytes: int, now_ms: int) -> bool:
+        """Pay for a message; False when it has to be dropped."""
+        if any(bucket.ready_at(now_ms) > now_ms for bucket in self._buckets):
+            self.refused += 1
+            return False
+        for bucket, count in zip(self._buckets, (1, size_bytes), strict=True):
+            bucket.take(count, now_ms)
+        return True

@@ -6,16 +6,18 @@ import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
 from kora_daemon.apply.pipeline import ApplyRules
+from kora_daemon.model import limits
 from kora_daemon.model.scope import ScopeMap
+from kora_daemon.server.listener import ListenerOptions
 from kora_daemon.server.sync_server import ServerOptions
 from tests.support.devices import wall_ms
-from tests.support.network import Client, Host, eventually, running_server
+from tests.support.network import Client, Closed, Host, connected, eventually, running_server
 from tests.support.tenants import (
     ALI,
     cursor,
@@ -356,6 +358,93 @@ class TestBlobs:
                 assert await hears_no(admin, "blob-chunk-request")
                 await asks(ali, self.ALIS)
                 assert (await hears(admin, "blob-chunk-request"))["hash"] == hashed(self.ALIS)
+
+
+class TestStrangers:
+    """Who has not signed in is not there."""
+
+    async def test_they_hear_of_nothing_and_nothing_of_theirs_is_heard(self) -> None:
+        messages = (presence("Stranger", 5), typed("Zm9yZ2Vk", ALIS))
+        async with serving() as (host, admin):
+            async with connected(host.url) as silent, connected(host.url) as refused, connected(host.url) as rude:
+                await refused.shake_hands("stranger", authToken="wrong")
+                for message in messages:
+                    with suppress(Closed):
+                        await refused.say(message)
+                        await rude.say(message)
+                async with signed_in(host.url, "admin") as other:
+                    for message in (presence("Admin", 6), typed("YQ==", ALIS)):
+                        await admin.say(message)
+                    await asks(admin, b"anything")
+                    await hears(other, "blob-chunk-request")
+                    assert await silent.hears_nothing()
+                    assert await hears_no(admin, "awareness-update")
+                assert await hears_no(admin, "yjs-doc-update")
+
+
+class TestFloods:
+    """One that says too much harms nobody, and gets nobody closed."""
+
+    @pytest.mark.parametrize("kind", ["documents", "presence", "blobs"])
+    async def test_what_is_beyond_the_rate_is_dropped_and_operations_go_on(
+        self, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(limits, "LIVE_MESSAGES_PER_MINUTE", 60)
+        async with serving() as (host, admin):
+            async with signed_in(host.url, "admin") as mallory, signed_in(host.url, "admin") as hearer:
+                await hearer.say(presence("Hearer", 9))
+                says = {
+                    "documents": lambda number: mallory.say(typed(str(number), ALIS)),
+                    "presence": lambda number: mallory.say(presence(f"{number}")),
+                    "blobs": lambda number: asks(mallory, f"{number}".encode()),
+                }[kind]
+                for number in range(300):
+                    await says(number)
+                await mallory.was_heard()
+                side = host.server._running.side
+                assert 200 < side.refused <= 240
+                await has_uploaded(mallory, note(3, "ali"))
+                heard = 0
+                while not await hears_no(hearer, SAID_AS[kind], 0.3):
+                    heard += 1
+                assert heard <= 100
+                await admin.say(typed("last", ALIS))
+                assert (await hears(hearer, "yjs-doc-update"))["update"] == "last"
+
+    async def test_who_reads_slowly_misses_typing_and_is_not_closed(self) -> None:
+        listening = ListenerOptions(port=0, max_buffered_bytes=1 << 20)
+        async with (
+            running_server(auth=tokens(), options=options(), listening=listening) as host,
+            signed_in(host.url, "admin") as admin,
+            signed_in(host.url, "admin") as reader,
+            signed_in(host.url, "admin") as slow,
+        ):
+            await slow.say(presence("Slow", 1))
+            await reader.say(presence("Reader", 2))
+            for number in range(100):  # more than the kernel keeps for a socket
+                await admin.say(typed("A" * 250_000, number))
+                assert (await hears(reader, "yjs-doc-update"))["recordId"] == f"n{number}"
+            await reader.say(presence("Reader, later", 2))
+            await has_uploaded(admin, note(1, "ali"))
+            heard: dict[str, list[dict[str, Any]]] = {
+                "operation-batch": [],
+                "awareness-update": [],
+                "yjs-doc-update": [],
+            }
+            here: list[tuple[str, str | None]] = []
+            while here != [("Reader, later", None)] or not heard["operation-batch"]:
+                message = await slow.hear()
+                heard[message["type"]].append(message)
+                here = people(message) if message["type"] == "awareness-update" else here
+            assert [one["recordId"] for one in heard["operation-batch"][0]["operations"]] == ["n1"]
+            assert len(heard["yjs-doc-update"]) < 90
+
+
+SAID_AS = {
+    "documents": "yjs-doc-update",
+    "presence": "awareness-update",
+    "blobs": "blob-chunk-request",
+}
 
 
 def hashed(content: bytes) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kora_daemon.model.limits import OperationBudget
+from kora_daemon.model import limits
+from kora_daemon.model.limits import LiveBudget, OperationBudget
 
 
 def test_a_session_is_ready_until_its_budget_is_used_up() -> None:
@@ -61,3 +62,19 @@ def test_an_empty_batch_is_free() -> None:
 def test_a_budget_of_nothing_is_refused(rate: int) -> None:
     with pytest.raises(ValueError, match="expected at least 1"):
         OperationBudget(rate, 0)
+
+
+def test_live_traffic_is_dropped_beyond_a_number_of_messages_and_nothing_is_owed_for_it() -> None:
+    budget = LiveBudget(0)
+    said = sum(budget.pay(1, 0) for _ in range(2 * limits.LIVE_MESSAGES_PER_MINUTE))
+    assert (said, budget.refused) == (limits.LIVE_MESSAGES_PER_MINUTE,) * 2
+    assert sum(budget.pay(1, 1_001) for _ in range(1_000)) == limits.LIVE_MESSAGES_PER_MINUTE // 60 + 1
+
+
+def test_and_beyond_a_number_of_bytes() -> None:
+    budget = LiveBudget(0)
+    size = limits.LIVE_BYTES_PER_MINUTE // 10
+    assert sum(budget.pay(size, 0) for _ in range(100)) == 10
+    assert not budget.pay(1, 0)
+    assert not budget.pay(0, 0)
+    assert budget.pay(size, 1_000)
