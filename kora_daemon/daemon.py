@@ -28,7 +28,7 @@ from kora_daemon.config import Settings, load_settings
 from kora_daemon.errors import ConfigError, KoraError, ListenError
 from kora_daemon.log import configure as configure_log
 from kora_daemon.parts import Parts, apply_rules, build_auth, build_store, load_parts
-from kora_daemon.protocol.session import AcceptedScope
+from kora_daemon.protocol.rules import AcceptedScope
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.listener import Listener, ListenerOptions, addresses, tls_context

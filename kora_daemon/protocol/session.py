@@ -1,12 +1,11 @@
-"""One session, sans-io: `step(event, now) -> actions`. The legal moves are the table below (wire.md section 3)."""
+"""One session, sans-io: `step(event, now) -> actions`. The legal moves are a table of their own, see `moves`."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
 from kora_daemon.errors import ProtocolError, SessionMisuse
 from kora_daemon.model.node import NodeNews
@@ -18,102 +17,10 @@ from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.delivery import WatermarkStream
 from kora_daemon.protocol.delta import VectorStream
 from kora_daemon.protocol.handshake import Greeting, read_greeting
+from kora_daemon.protocol.moves import ANSWERING, LEGAL, Phase
 from kora_daemon.protocol.resume import announced, stream_news, view_digest
-from kora_daemon.protocol.uploads import UploadLimits, Uploads
-
-
-class Phase(enum.Enum):
-    """Where a session stands."""
-
-    CONNECTED = enum.auto()
-    AUTHENTICATING = enum.auto()
-    AUTHENTICATED = enum.auto()
-    SYNCING = enum.auto()
-    STREAMING = enum.auto()
-    CLOSED = enum.auto()
-
-
-_OPEN: dict[type[Any], str] = {
-    say.Handshake: "_repeated_handshake",
-    say.OperationBatch: "_upload",
-    say.Acknowledgment: "_acknowledged",
-    say.AwarenessUpdate: "_share",
-    say.DocumentUpdate: "_share",
-    say.BlobRequest: "_share",
-    say.BlobResponse: "_share",
-    say.BlobPush: "_share",
-    say.ErrorMessage: "_ignore",
-    on.Unknown: "_ignore",
-    on.Malformed: "_malformed",
-    on.PageRead: "_page_read",
-    on.Committed: "_committed",
-    on.StoreFailed: "_store_failed",
-    on.Revoked: "_authentication_refused",
-    on.Renewal: "_renew",
-    on.FrontierMoved: "_frontier_moved",
-    on.Tick: "_resend_if_stalled",
-    on.Draining: "_drain",
-}
-
-LEGAL: dict[Phase, dict[type[Any], str]] = {
-    Phase.CONNECTED: {
-        say.Handshake: "_handshake",
-        on.Malformed: "_malformed",
-        on.Revoked: "_ignore",
-        on.Renewal: "_ignore",
-        on.FrontierMoved: "_ignore",
-        on.Tick: "_give_up_on_handshake",
-        on.Draining: "_drain",
-    },
-    Phase.AUTHENTICATING: {
-        on.Authenticated: "_authenticated",
-        on.AuthenticationRefused: "_authentication_refused",
-        on.AuthenticationUnavailable: "_authentication_unavailable",
-        on.Revoked: "_ignore",
-        on.Renewal: "_ignore",
-        on.FrontierMoved: "_ignore",
-        on.Tick: "_ignore",
-        on.Draining: "_drain",
-    },
-    Phase.AUTHENTICATED: {
-        on.LogRead: "_log_read",
-        on.StoreFailed: "_store_failed",
-        on.Revoked: "_authentication_refused",
-        on.Renewal: "_renew",
-        on.FrontierMoved: "_ignore",
-        on.Tick: "_ignore",
-        on.Draining: "_drain",
-    },
-    Phase.SYNCING: _OPEN,
-    Phase.STREAMING: _OPEN,
-    Phase.CLOSED: {},
-}
-
-AUTHENTICATED = (Phase.AUTHENTICATED, Phase.SYNCING, Phase.STREAMING)
-"""It is known who the peer is."""
-
-_ANSWERING = (Phase.AUTHENTICATING, Phase.AUTHENTICATED)
-"""The handshake waits for its answer."""
-
-
-AcceptedScope = Literal["full", "collections", "none"]
-"""What a client is told of its scopes: all of them, their collections alone, or nothing if it did not ask for any.
-
-Stock clients drop what their accepted scope does not fit, in both directions. Unless they are told all of it, scopes
-go by what records are now, and records that enter a scope bring their history along (scopes.md section 3).
-"""
-
-
-class SessionRules(Struct, frozen=True):
-    """What is the same for all sessions of a server."""
-
-    server_node_id: str
-    schema_version: int = 1
-    supported_schema_versions: tuple[int, int] = (1, 1)
-    batch_size: int = 100
-    limits: UploadLimits = UploadLimits()
-    handshake_timeout_ms: int = 10_000
-    accepted_scope: AcceptedScope = "full"
+from kora_daemon.protocol.rules import SessionRules
+from kora_daemon.protocol.uploads import Uploads
 
 
 class Session:
@@ -147,7 +54,7 @@ class Session:
     @property
     def hears(self) -> bool:
         """Whether the next message may be handed in: not while an answer of ours is awaited."""
-        return self.phase not in _ANSWERING and not self._draining and not self.uploads.full
+        return self.phase not in ANSWERING and not self._draining and not self.uploads.full
 
     @property
     def due_ms(self) -> int | None:

@@ -23,7 +23,8 @@ from kora_daemon.model.scope import ScopeMap
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol.delivery import LogSpan, Read
-from kora_daemon.protocol.session import AUTHENTICATED, Phase, Session
+from kora_daemon.protocol.moves import AUTHENTICATED, Phase
+from kora_daemon.protocol.session import Session
 from kora_daemon.server.clock import new_id, now, wall_s
 from kora_daemon.server.identity import COME_AGAIN, Identity
 from kora_daemon.server.outage import Outage

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.apply.pipeline import ApplyRules
-from kora_daemon.protocol.session import AcceptedScope
+from kora_daemon.protocol.rules import AcceptedScope
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.validation import DEFAULT_TIMEOUT_S, Validator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kora_daemon.apply.authority import NodeBinding
-from kora_daemon.protocol.session import SessionRules
+from kora_daemon.protocol.rules import SessionRules
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.identification import Identification

@@ -17,7 +17,7 @@ from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.errors import StoreUnavailable
 from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.protocol.actions import GOING_AWAY
-from kora_daemon.protocol.session import SessionRules
+from kora_daemon.protocol.rules import SessionRules
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.awareness import AwarenessRelay
 from kora_daemon.server.clock import new_id

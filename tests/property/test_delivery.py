@@ -17,7 +17,9 @@ from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.delivery import LogSpan
 from kora_daemon.protocol.delta import resume_after
-from kora_daemon.protocol.session import Phase, Session, SessionRules
+from kora_daemon.protocol.moves import Phase
+from kora_daemon.protocol.rules import SessionRules
+from kora_daemon.protocol.session import Session
 from tests.support.client_model import VectorClient, WatermarkClient
 from tests.support.operations import entry
 

@@ -19,7 +19,9 @@ from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.delivery import LogSpan
-from kora_daemon.protocol.session import AUTHENTICATED, Phase, Session, SessionRules
+from kora_daemon.protocol.moves import AUTHENTICATED, Phase
+from kora_daemon.protocol.rules import SessionRules
+from kora_daemon.protocol.session import Session
 from kora_daemon.protocol.uploads import UploadLimits
 from tests.support.operations import NOON_MS, entry, operation
 

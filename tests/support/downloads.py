@@ -8,7 +8,7 @@ from kora_daemon.model.delivery import DeliveryBatch
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
-from kora_daemon.protocol.session import SessionRules
+from kora_daemon.protocol.rules import SessionRules
 from tests.support.rehearsal import SERVER, Rehearsal, of_kind
 
 

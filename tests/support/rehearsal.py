@@ -12,7 +12,8 @@ from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.delivery import LogSpan
 from kora_daemon.protocol.resume import start_of
-from kora_daemon.protocol.session import Session, SessionRules
+from kora_daemon.protocol.rules import SessionRules
+from kora_daemon.protocol.session import Session
 from tests.support.operations import NOON_MS
 
 A = TypeVar("A", bound=do.Action)

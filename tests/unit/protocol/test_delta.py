@@ -12,7 +12,8 @@ from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.delivery import LogPositions, LogSpan
 from kora_daemon.protocol.delta import WINDOW_BATCHES, decode_cursor, encode_cursor, resume_after
-from kora_daemon.protocol.session import Phase, SessionRules
+from kora_daemon.protocol.moves import Phase
+from kora_daemon.protocol.rules import SessionRules
 from tests.support.operations import entry
 from tests.support.rehearsal import SERVER, Rehearsal, of_kind
 

@@ -15,7 +15,7 @@ from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.resume import announced, scope_digest, start_of, stream_news, view_digest
-from kora_daemon.protocol.session import AcceptedScope, SessionRules
+from kora_daemon.protocol.rules import AcceptedScope, SessionRules
 from tests.support.operations import entry, operation, upload
 from tests.support.rehearsal import SERVER, Rehearsal, handshake_of, of_kind, said
 

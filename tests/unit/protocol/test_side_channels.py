@@ -8,7 +8,7 @@ from msgspec import Raw
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
-from kora_daemon.protocol.session import Phase
+from kora_daemon.protocol.moves import Phase
 from tests.support.rehearsal import Rehearsal
 
 TRAFFIC = [

@@ -12,7 +12,8 @@ from kora_daemon.model.outcome import Rejection
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
-from kora_daemon.protocol.session import Phase, SessionRules
+from kora_daemon.protocol.moves import Phase
+from kora_daemon.protocol.rules import SessionRules
 from kora_daemon.protocol.uploads import (
     MAX_READ_PAUSE_MS,
     MAX_UNCOMMITTED_BYTES,
