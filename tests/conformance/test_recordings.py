@@ -70,6 +70,7 @@ OPTIONS = {
     "json-refusal-reconnects": ServerOptions(),
     "json-resume-watermark": ServerOptions(),
     "json-schema-mismatch": ServerOptions(),
+    "json-scoped-reconnect-stall": ServerOptions(refusal_delay=0),
     "json-strict-handshake": ServerOptions(),
     "json-sync-queries": ServerOptions(),
     "json-transaction": ServerOptions(),
@@ -87,7 +88,7 @@ def _recorded_users() -> AuthProvider:
     return StaticTokenProvider([admin, StaticToken(token_digest("tok-alice"), AuthContext("alice", scopes))])
 
 
-USERS = {"json-auth-token": _recorded_users()}
+USERS = dict.fromkeys(("json-auth-token", "json-scoped-reconnect-stall"), _recorded_users())
 """Of recordings with users."""
 
 NEEDS_SCHEMA = {"json-constraints", "json-refusal-reconnects"}
@@ -181,6 +182,14 @@ def nothing_sent_twice(script: Script) -> None:
 @difference("wire.md 7", "a bucket above 0 takes a batch whole, whatever its size", "json-error-limits")
 def batch_on_credit(script: Script) -> None:
     script.drop(*(one.seq for one in script.of_type("error") if one.message["code"] == "RATE_LIMIT"))
+
+
+@difference("scopes.md 7", "who comes back to the same scope goes on where it was", "json-scoped-reconnect-stall")
+def resumed_not_stalled(script: Script) -> None:
+    # The reference begins at 0 again: its batch counts as a duplicate, and the client stays in `syncing` until somebody
+    # writes something that it may see.
+    (stalled,) = (one for one in script.of_type("operation-batch") if one.seq == 22)
+    stalled.message |= {"operations": [], "baseDeliverySequence": 1, "maxDeliverySequence": 1}
 
 
 @difference("wire.md 4", "a refused token is closed with a code of its own", "json-auth-token")
