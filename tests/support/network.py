@@ -14,8 +14,9 @@ import trio_websocket
 from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.server.listener import Listener, ListenerOptions, addresses
+from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.routes import Routes
-from kora_daemon.server.sync_server import ServerOptions, SyncServer
+from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 

@@ -57,9 +57,10 @@ class Place:
         return not isinstance(self._store, MemoryStore)
 
     @asynccontextmanager
-    async def server(self, **options: Any) -> AsyncIterator[Host]:
+    async def server(self, *, moves_history: bool = False, **options: Any) -> AsyncIterator[Host]:
         """A server on the data of those before it."""
-        made = ServerOptions(apply=ApplyRules(self.schema), refusal_delay=0, **options)
+        rules = ApplyRules(self.schema, moves_history=moves_history)
+        made = ServerOptions(apply=rules, refusal_delay=0, **options)
         async with running_server(self._store, self.users, made) as host:
             yield host
 
