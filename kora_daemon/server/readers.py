@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry, Page
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.record import RecordKey
@@ -32,6 +33,7 @@ from kora_daemon.wire import json as codec
 T = TypeVar("T")
 
 REMEMBERED_NODES = 10_000
+MAX_AUTHOR_PAGES = 20
 MAX_WARNINGS = 20
 
 log = structlog.get_logger("kora.scopes")
@@ -77,22 +79,38 @@ class Readers:
         this answer, and sends everything above it at its next start. They tell it no more than the stream does.
         """
         if asked.confined:
-            return {*asked.known, *self._visible_authors(asked.view, start, frontier)}
+            return {*asked.known, *self._visible_authors(asked, start, frontier)}
         return {*asked.known, *self._store.authors_after(start)} if start else None
 
-    def _visible_authors(self, view: View, start: int, frontier: int) -> set[str]:
-        """The authors of what a view shows above `start`."""
+    def _visible_authors(self, asked: ReadLog, start: int, frontier: int) -> set[str]:
+        """The authors of what a view's scopes show above `start`, as far as these are not known to the client.
+
+        The index finds some more: records that have changed hands stand in it under their former owners, too. So what
+        it finds is looked at, as far as that takes no time; whom that leaves out a client sends again what it has.
+        """
+        view = View(asked.view.scopes, by_record=asked.view.by_record)
         chosen = author_selectors(view, self._scoped)
-        if chosen is not None:
-            found = self._store.authors_selected(chosen, start) if chosen else set()
-            if found is not None:
-                return found
-        self._warn_of_scan(view)
+        found = None if chosen is None else self._authors_selected(chosen, start)
+        if found is None:
+            self._warn_of_scan(view)
+            return self._authors_in(view, start, frontier)
+        authors = self._authors_selected([one for one in chosen or () if not one.keys], start) or set()
+        doubtful = found - authors - asked.known.keys()
+        return authors | self._authors_in(view, start, frontier, doubtful, MAX_AUTHOR_PAGES) if doubtful else authors
+
+    def _authors_selected(self, chosen: Sequence[Selector], start: int) -> set[str] | None:
+        return self._store.authors_selected(chosen, start) if chosen else set()
+
+    def _authors_in(
+        self, view: View, start: int, frontier: int, wanted: set[str] | None = None, pages: int | None = None
+    ) -> set[str]:
+        """The authors of what a view shows, looked for until all that are `wanted` are found, or for so many pages."""
         authors: set[str] = set()
-        while start < frontier:
+        while start < frontier and pages != 0 and not (wanted is not None and wanted <= authors):
             page = self._page(LogSpan(start, frontier), view)
             authors |= page.authors
             start = page.upto
+            pages = None if pages is None else pages - 1
         return authors
 
     def _ask_for_gaps(self, asked: ReadLog, vector: dict[str, int], memory: NodeMemory | None, floor: int) -> bool:
@@ -117,12 +135,15 @@ class Readers:
     def _delta(self, asked: ReadLog, frontier: int) -> Sequence[int]:
         keys = [key for key in self._store.causal_keys_above(asked.known) if key.sequence <= frontier]
         ordered = causal_order(keys)
+        if not asked.view.unrestricted:
+            # Neither the number of batches nor a cursor may tell of what is not shown.
+            shown = set(self._visible([key.sequence for key in ordered], asked.view))
+            ordered = [key for key in ordered if key.sequence in shown]
         first = resume_after([key.id for key in ordered], asked.cursor) if asked.cursor is not None else 0
-        sequences = [key.sequence for key in ordered[first:]]
-        return array("q", sequences if asked.view.unrestricted else self._visible(sequences, asked.view))
+        return array("q", [key.sequence for key in ordered[first:]])
 
     def _visible(self, sequences: Sequence[int], view: View) -> Iterator[int]:
-        """Those that a view shows: the number of batches must not tell how many others there are."""
+        """Those that a view shows."""
         for begin in range(0, len(sequences), MAX_PAGE_ENTRIES):
             entries = self._store.entries_at(sequences[begin : begin + MAX_PAGE_ENTRIES])
             yield from (entry.sequence for entry in self._shown(view, entries))

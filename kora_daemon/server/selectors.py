@@ -25,7 +25,7 @@ def page_selectors(view: View, scoped: ScopedFields) -> list[Selector] | None:
 
 
 def author_selectors(view: View, scoped: ScopedFields) -> list[Selector] | None:
-    """Selectors that find exactly what lies in the view's scopes; None where the index can't tell."""
+    """Selectors that find at least what lies in the view's scopes, and little more; None where the index can't tell."""
     scopes = view.scopes or {}
     known = all(where.keys() <= set(scoped.get(name, ())) for name, where in scopes.items())
     if not known or len(scopes) > MAX_SELECTORS:

@@ -60,8 +60,9 @@ class StockDevice:
         return self.keep("delete", collection, record_id, None)
 
     def keep(self, kind: str, collection: str, record_id: str, data: dict[str, Any] | None) -> Sent:
-        """A write, into its own store. Its id is readable: "<node>/<number>"."""
+        """A write, into its own store. Its id is readable: "<node>/<count>"."""
         self.count += 1
+        own = (one["sequenceNumber"] for one in self.log.values() if one["nodeId"] == self.node_id)
         record = self.record(collection, record_id) or {}
         previous = {name: record[name] for name in data or {} if name in record}
         operation: Sent = {
@@ -73,7 +74,7 @@ class StockDevice:
             "data": data,
             "previousData": previous if kind == "update" else None,
             "timestamp": {"wallTime": wall_ms(), "logical": self.count % 100_000, "nodeId": self.node_id},
-            "sequenceNumber": self.count,
+            "sequenceNumber": max(own, default=0) + 1,
             "causalDeps": [],
             "schemaVersion": 1,
         }
