@@ -13,6 +13,7 @@ from kora_daemon.model.schema import Collection, Kind, Schema
 from kora_daemon.model.scope import READ_ONLY, plain_where
 
 _NEVER_EQUAL: dict[Kind, str] = {"array": "an array", "object": "an object", "blob": "a blob"}
+_MEAN_WELL = "devices that mean well keep to it, others need not"
 _PLACEHOLDER = re.compile(r"\{[^{}]+\}")
 
 
@@ -76,22 +77,22 @@ def _field_doubts(path: str, party: Party, where: Mapping[str, Any], known: Coll
 def _schema_doubts(everybody: list[Party], schema: Schema) -> Iterator[str]:
     if any(one.decides == "code" for one in everybody):
         return
-    maps = [one.scopes for one in everybody if one.scopes is not None]
+    scoped = [one for one in everybody if one.scopes is not None]
     declared = [name for name, one in schema.collections.items() if one.scope]
-    if not maps:
-        if declared:
-            yield (
-                f"auth: nobody is held to the scope of the schema ({', '.join(declared)}); devices that mean well keep "
-                "to it, others need not"
-            )
-        return
-    for name, collection in schema.collections.items():
-        scopes = [one[name] for one in maps if name in one]
-        if not scopes:
-            yield f"auth: {name} is hidden from everybody who has scopes, since no table of theirs names it"
-        for field in collection.scope:
-            if scopes and not any(field in one for one in scopes):
-                yield (
-                    f"auth: {name} has the scope {field} in the schema, and nobody is held to it; devices that mean "
-                    "well keep to it, others need not"
-                )
+    if not scoped and declared:
+        yield f"auth: nobody is held to the scope of the schema ({', '.join(declared)}); {_MEAN_WELL}"
+    if scoped:
+        for collection in schema.collections.values():
+            yield from _collection_doubts(scoped, collection)
+
+
+def _collection_doubts(scoped: list[Party], collection: Collection) -> Iterator[str]:
+    name = collection.name
+    scopes = {one.source: one.scopes[name] for one in scoped if one.scopes is not None and name in one.scopes}
+    if not scopes:
+        yield f"auth: {name} is hidden from everybody who has scopes, since no table of theirs names it"
+    if all(source.startswith("auth.grants") for source in scopes):
+        return  # for some few, who may be meant to see all of it
+    for field in collection.scope:
+        if not any(field in one for one in scopes.values()):
+            yield f"auth: {name} has the scope {field} in the schema, and nobody is held to it; {_MEAN_WELL}"

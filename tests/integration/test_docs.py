@@ -29,6 +29,7 @@ from tests.support.operations import wire_operation
 from tests.support.process import Daemon
 
 ROOT = Path(__file__).parents[2]
+SECRET = "0123456789abcdef" * 2
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 RECORD_COMMANDS = ("migrate", "backfill", "query", "count", "apply", "backup", "restore")
 _BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.DOTALL | re.M)
@@ -141,8 +142,19 @@ def test_the_backup_page_can_be_followed(desk: Desk) -> None:
 
 
 def test_what_the_auth_page_says_about_scopes_comes_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KORA_AUTH_SECRET", "0123456789abcdef" * 2)
+    monkeypatch.setenv("KORA_AUTH_SECRET", SECRET)
     for block in blocks("auth.md", "toml", "console"):
+        desk.take(block)
+
+
+def test_what_the_recipes_page_says_about_trying_tokens_out_can_be_done(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRY_SECRET", SECRET)
+    monkeypatch.setenv("TOKEN", "shown.by.somebody")
+    taken = [block for block in blocks("recipes.md", "toml", "sh") if block.file or block.language == "sh"]
+    assert len(taken) == 4
+    for block in taken:
         desk.take(block)
 
 
@@ -212,10 +224,9 @@ def test_an_example_of_the_library_page_runs(number: int, check: Callable[[str],
 
 
 def test_every_toml_block_is_a_good_schema_or_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql://kora@localhost/kora")
-    for name in re.findall(r"\$\{([A-Z_]+_(?:TOKEN|SECRET))\b", "".join(page.read_text() for page in PAGES)):
-        monkeypatch.setenv(name, "0123456789abcdef" * 2)
-    for name in ("schema.json", "schema.toml"):
+    for name in re.findall(r"\$\{([A-Z_]+_(?:TOKEN|SECRET|URL))\b", "".join(page.read_text() for page in PAGES)):
+        monkeypatch.setenv(name, "postgresql://kora@localhost/kora" if name.endswith("URL") else SECRET)
+    for name in ("schema.json", "schema.toml", "revoked.txt"):
         (tmp_path / name).touch()
     judged = 0
     for page in (one.name for one in PAGES[1:]):

@@ -263,6 +263,11 @@ NOT_HELD = "devices that mean well keep to it, others need not"
             SCOPED,
             [],
         ),
+        (
+            f"{KORA}[auth.scopes]\nforms = {{}}\n[[auth.grants]]\nwhen = {{ a = 1 }}\nscopes = {{ '*' = {{}} }}\n",
+            SCOPED,
+            [],
+        ),
         (HEAD, SCOPED, [f"auth: nobody is held to the scope of the schema (todos, secrets); {NOT_HELD}"]),
         (
             KORA.replace("[auth]", "[auth]\nshared_data = true"),
