@@ -60,8 +60,6 @@ class _Member(Struct, eq=False):
     """The record that the cursor is in, where that has to be judged."""
     awaits: bool = False
     """That record is being looked up."""
-    answer: Known = UNSET
-    """What the look-up found, for the next round alone: the record may change."""
     hides: bool = False
     """The look-up failed: this cursor is not shown."""
     told_at: float = 0.0
@@ -166,7 +164,7 @@ class AwarenessRelay:
             member.state = member.bare = member.cursor = None
         else:
             member.state, member.bare, member.cursor = presence.state, presence.bare, presence.cursor
-        member.answer, member.hides = UNSET, False
+        member.hides = False
         self._changed[member.client] = member
         self._due()
         return True
@@ -201,7 +199,7 @@ class AwarenessRelay:
         speakers = [*self._gone, *(speaker for speaker in changed if speaker not in unknown)]
         self._gone.clear()
         for speaker in speakers:
-            speaker.told_at, speaker.answer = now, UNSET
+            speaker.told_at = now
             if self.abroad is not None and isinstance(speaker.client, int) and self._is_here(speaker):
                 self.abroad(speaker.client, _heard_by(speaker, speaker, records))
         if speakers:
@@ -253,8 +251,6 @@ class AwarenessRelay:
                     continue
                 fields = self._lookups.known(speaker.cursor)
                 if isinstance(fields, UnsetType):
-                    fields = speaker.answer
-                if isinstance(fields, UnsetType):
                     unknown.add(speaker)
                 else:
                     records[speaker.cursor] = fields
@@ -272,7 +268,7 @@ class AwarenessRelay:
         if not self._is_here(speaker) or speaker.cursor is None:
             return
         if speaker.cursor == cursor:
-            speaker.answer, speaker.hides = fields, fields is UNSET
+            speaker.hides = fields is UNSET
         self._changed[speaker.client] = speaker
         self._due()
 

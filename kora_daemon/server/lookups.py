@@ -68,10 +68,10 @@ class Lookups:
         self._asked = trio.Event()
 
     def known(self, key: RecordKey) -> Known:
-        """What the record is, if that is at hand; UNSET: `ask`."""
+        """What the record is, if that is at hand; UNSET: `ask`. May be UNSET again right after an answer."""
         self._forget_changed()
         if key not in self._remembered:
-            return UNSET
+            return UNSET if _can_exist(key) else None
         self._remembered.move_to_end(key)
         return self._remembered[key]
 

@@ -193,6 +193,7 @@ async def test_what_is_remembered_and_what_waits_has_a_limit(scene: Scene, monke
 async def test_what_can_not_be_called_so_is_not_asked_for(scene: Scene, name: str) -> None:
     scene.ask(RecordKey("notes", name))
     scene.ask(RecordKey(name, "n1"))
+    assert scene.lookups.known(RecordKey(name, "n1")) is None
     assert scene.answers == [("", None)] * 2
 
 
