@@ -19,7 +19,7 @@ RefillSource = Literal["log", "states"]
 """From what rows are made again: the whole log, or the states kept beside them."""
 
 
-class Shape(Struct, frozen=True):
+class Shape(Struct, frozen=True, omit_defaults=True):
     """The fields of a collection's rows and their kinds, in schema order; `version` is the schema's.
 
     `table_fingerprint` tells whether the table itself is up to date, see `model.schema.Collection.fingerprint`.

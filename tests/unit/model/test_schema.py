@@ -139,7 +139,7 @@ def test_what_databases_keep_of_a_collection_stays_the_same_from_one_release_to_
     assert kept.fingerprint.startswith("7c7fd3889187a08b")
     assert encode_shape(shape_of(kept, 3)).decode() == (
         '{"version":3,"kinds":{"title":"string","done":"boolean"},'
-        f'"table_fingerprint":"{kept.fingerprint}","scoped":["done"],"blobs":[]}}'
+        f'"table_fingerprint":"{kept.fingerprint}","scoped":["done"]}}'
     )
 
 
