@@ -18,7 +18,7 @@ from kora_daemon.model.scope import ScopeMap
 from kora_daemon.server.references import references
 from kora_daemon.store.contract import Store
 from tests.support.records import Node, append, apply, bring_to, fail_after, key, schema_of
-from tests.support.stores import RECORD_STORES, StoreKind, beside
+from tests.support.stores import DURABLE_STORES, RECORD_STORES, StoreKind, beside
 
 FILES = schema_of(files={"ownerId": "string", "file": "blob", "more": "json"}, notes={"title": "string"})
 SCOPED = schema_of(scope=["ownerId"], files={"ownerId": "string", "file": "blob", "more": "json"})
@@ -142,9 +142,9 @@ def test_references_are_those_within_the_scopes(store: Store, node: Node, scopes
     assert visible(store, "x", scopes) == ({file("a")} if seen else set())
 
 
-def test_ones_own_is_found_among_any_number_of_others(store: Store, kind: StoreKind, node: Node) -> None:
-    if not kind.tables:
-        pytest.skip("the memory store has no index of values")
+@pytest.mark.parametrize("kind", [DURABLE_STORES[name] for name in DURABLE_STORES], ids=[*DURABLE_STORES])
+def test_ones_own_is_found_among_any_number_of_others(store: Store, node: Node) -> None:
+    """The memory store, which has no index of values, finds all."""
     bring_to(store, SCOPED)
     for first in range(0, 1_200, 300):
         many = [

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server import http, websocket
 from kora_daemon.server.listener import ListenerOptions, tls_context
+from kora_daemon.server.options import ServerOptions
 from tests.support.devices import ids, insert
 from tests.support.http import http_client
-from tests.support.network import PATIENCE_S, connected, running_server, streaming
+from tests.support.network import PATIENCE_S, Closed, connected, running_server, streaming
 
 CERTIFICATE = Path(__file__).parents[1] / "unit" / "data" / "tls"
 """A throw-away certificate for 127.0.0.1, and its key."""
+NONSENSE: list[dict[str, Any]] = [{"id": "no operation"}] * 1_000
+"""Each is answered, at some 250 bytes."""
 
 
 @pytest.fixture
@@ -54,17 +60,15 @@ async def test_a_reader_that_stalls_is_closed_over_tls_too(
     listening: ListenerOptions, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT_S", PATIENCE_S)
-    update = {"type": "yjs-doc-update", "collection": "notes", "recordId": "r", "field": "f", "update": "A" * 250_000}
-    async with running_server(listening=listening) as host:
-        url = f"wss://127.0.0.1:{host.port}/"
-        async with (
-            streaming(url, "writer", ssl_context=trusting) as writer,
-            streaming(url, "stalled", ssl_context=trusting) as stalled,
-        ):
-            for _ in range(100):
-                await writer.say(update)
-            await writer.was_heard()
-            assert (await stalled.closed()).code == 4013
+    options = ServerOptions(uploads=UploadLimits(max_operations_per_minute=0))
+    async with (
+        running_server(listening=listening, options=options) as host,
+        streaming(f"wss://127.0.0.1:{host.port}/", "stalled", ssl_context=trusting) as stalled,
+    ):
+        with suppress(Closed):
+            for _ in range(60):  # more than the kernel keeps for a socket
+                await stalled.upload(*NONSENSE)
+        assert (await stalled.closed()).code == 4013
 
 
 async def test_health_answers_over_tls(listening: ListenerOptions, trusting: ssl.SSLContext) -> None:
