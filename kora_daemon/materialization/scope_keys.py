@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kora_daemon.materialization.blobs import blob_keys
 from kora_daemon.materialization.fold import read_data
 from kora_daemon.materialization.json_text import read_json
 from kora_daemon.materialization.shape import Shape
-from kora_daemon.materialization.stamp import snapshot
+from kora_daemon.materialization.stamp import EMPTY_STAMP, MAX_STAMPED_LENGTH
 from kora_daemon.model.jsvalue import is_number, number_text
 from kora_daemon.model.operation import NULL, Operation
 
@@ -34,25 +35,43 @@ def scope_key(collection: str, field: str, value: Any) -> int | None:  # noqa: A
     """The key of a value, an integer of 64 bits; None for what equals nothing."""
     if isinstance(value, list | dict):
         return None
+    if isinstance(value, str) and len(value) > MAX_STAMPED_LENGTH:
+        return _hashed(collection, field, value)
+    return _often_hashed(collection, field, value)
+
+
+def _hashed(collection: str, field: str, value: str | float | None) -> int:
     text = number_text(value) if is_number(value) else json.dumps(value)
     name = "\0".join((collection, field, text)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big", signed=True)
 
 
+# By types, since True is not 1. What scopes are about are few values that come again and again.
+_often_hashed = lru_cache(maxsize=4096, typed=True)(_hashed)
+
+
 def scope_keys(shape: Shape | None, operation: Operation, stamp: str | None) -> set[int]:
     """The keys of an operation with this stamp: by what it is judged by, what its record is, and what it refers to."""
-    found: set[int] = blob_keys(operation)
+    found: set[int | None] = {*blob_keys(operation)}
     if shape is None or stamp is None or not shape.scoped:
-        return found
-    previous = _previous(shape.scoped, operation)
-    carried, stamped = snapshot(operation.record_id, read_data(operation), previous, stamp)
-    record = stamped or {}
-    keys = {
-        scope_key(operation.collection, field, value)
-        for field in shape.scoped
-        for value in (carried.get(field, record[field]), record[field])
-    }
-    return found | {key for key in keys if key is not None}
+        return _present(found)
+    said, was = _members(read_data(operation)), _members(_previous(shape.scoped, operation))
+    told = {} if stamp == EMPTY_STAMP else _members(read_json(stamp))
+    for field in shape.scoped:
+        # As `stamp.snapshot` has it, for these fields alone: every write passes here.
+        record = told[field] if field in told else said.get(field)
+        carried = said[field] if field in said else was.get(field, record)
+        found.add(scope_key(operation.collection, field, record))
+        found.add(scope_key(operation.collection, field, carried))
+    return _present(found)
+
+
+def _present(keys: Iterable[int | None]) -> set[int]:
+    return {key for key in keys if key is not None}
+
+
+def _members(value: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON value
+    return value if isinstance(value, dict) else {}
 
 
 def _previous(fields: Iterable[str], operation: Operation) -> Any:  # noqa: ANN401  a JSON value
