@@ -10,8 +10,9 @@ class NodeMemory(Struct, frozen=True):
 
     `claimed_by` is the user whose device it is: "" for one that only visitors have used, None while nobody has uploaded
     with it. `scope` is the digest of the scopes of its last delivery stream and `floor` that of the log at the time,
-    None before there was one. `settled` is the digest of a view in which the device has uploaded all that it wants to,
-    of its operations up to number `settled_upto`.
+    None before there was one. `views` are the digests, with commas between them, of the views that have begun since the
+    device had to begin anew in one of them; None while it had not. `settled` is the digest of a view in which the
+    device has uploaded all that it wants to, of its operations up to number `settled_upto`.
     """
 
     claimed_by: str | None = None
@@ -19,6 +20,7 @@ class NodeMemory(Struct, frozen=True):
     floor: int = 0
     settled: str | None = None
     settled_upto: int = 0
+    views: str | None = None
 
 
 class NodeNews(Struct, frozen=True):
@@ -30,3 +32,4 @@ class NodeNews(Struct, frozen=True):
     floor: int | None = None
     settled: str | None = None
     settled_upto: int | None = None
+    views: str | None = None

@@ -2,6 +2,9 @@
 
 A client goes on from its watermark as long as it sees the same part of the same log. Otherwise it has to start over,
 and the only way to make it is to announce less than its watermark.
+
+Stock clients have a watermark for every view, by what they were told of their scope and by their live queries. One that
+had to begin anew in a view has to in all others, too, whenever it comes back to them.
 """
 
 from __future__ import annotations
@@ -11,6 +14,9 @@ import hashlib
 from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.view import View, scope_fingerprint
 from kora_daemon.protocol.actions import ReadLog
+
+MAX_VIEWS = 64
+"""Remembered of a device, as many as stock clients remember themselves; in a forgotten one it begins anew."""
 
 
 def start_of(asked: ReadLog, frontier: int, floor: int, memory: NodeMemory | None) -> int:
@@ -25,7 +31,7 @@ def start_of(asked: ReadLog, frontier: int, floor: int, memory: NodeMemory | Non
         return 0  # of a log that this one has taken the place of
     if memory is None or memory.scope is None:
         return watermark if asked.as_asked else 0
-    return watermark if memory.scope == scope_digest(asked.view) else 0
+    return watermark if memory.scope == scope_digest(asked.view) and _has_begun(asked.view, memory) else 0
 
 
 def announced(watermark: int, start: int, frontier: int) -> int:
@@ -33,18 +39,28 @@ def announced(watermark: int, start: int, frontier: int) -> int:
     return frontier if start == watermark or watermark > frontier else 0
 
 
-def stream_news(node_id: str, view: View, start: int, floor: int, memory: NodeMemory | None) -> NodeNews | None:
+def stream_news(
+    node_id: str, view: View, watermark: int, start: int, floor: int, memory: NodeMemory | None
+) -> NodeNews | None:
     """What to remember once the client has taken something of the stream; None when all is as remembered.
 
-    Of a device that sees everything nothing is kept, unless it has to begin anew on a restored log.
+    Of a device that sees everything nothing is kept, unless it has to begin anew.
     """
     remembered = memory or NodeMemory()
     digest = scope_digest(view)
-    if remembered.scope is None and not digest and (not floor or start >= floor):
+    is_same = remembered.scope == digest and remembered.floor == floor
+    if is_same and _has_begun(view, remembered):
         return None
-    if remembered.scope == digest and remembered.floor == floor:
+    if remembered.scope is None and not digest and start == watermark and (not floor or start >= floor):
         return None
-    return NodeNews(node_id, scope=digest, floor=floor)
+    if start == watermark and (remembered.scope is None or (is_same and remembered.views is None)):
+        return NodeNews(node_id, scope=digest, floor=floor)
+    begun = remembered.views.split(",")[1 - MAX_VIEWS :] if is_same and remembered.views is not None else []
+    return NodeNews(node_id, scope=digest, floor=floor, views=",".join([*begun, view_digest(view)]))
+
+
+def _has_begun(view: View, memory: NodeMemory) -> bool:
+    return memory.views is None or view_digest(view) in memory.views.split(",")
 
 
 def scope_digest(view: View) -> str:

@@ -194,7 +194,9 @@ class Session:
         self._has_gaps = event.has_gaps
         self._offered = event.version_vector.get(self.node_id, 0)
         if greeting.watermark is not None:
-            self._news = stream_news(self.node_id, self.view, event.start, event.floor, event.memory)
+            self._news = stream_news(
+                self.node_id, self.view, greeting.watermark, event.start, event.floor, event.memory
+            )
         response = say.HandshakeResponse(
             self._next_id(),
             self.rules.server_node_id,

@@ -32,7 +32,7 @@ CLAIMS = """
     SELECT node_id, claimed_by FROM kora_nodes
     WHERE claimed_by IS NOT NULL AND node_id IN (SELECT value FROM json_each(?))
 """
-NODE_MEMORY = "SELECT claimed_by, scope, floor, settled, settled_upto FROM kora_nodes WHERE node_id = ?"
+NODE_MEMORY = "SELECT claimed_by, scope, floor, settled, settled_upto, views FROM kora_nodes WHERE node_id = ?"
 COMPLETE_UPTO = """
     SELECT coalesce(max(number), ?2) FROM (
         SELECT number, row_number() OVER (ORDER BY number) AS place

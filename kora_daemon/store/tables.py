@@ -165,6 +165,7 @@ NODES = Table(
         Column("floor", "INTEGER"),
         Column("settled", "TEXT"),
         Column("settled_upto", "INTEGER"),
+        Column("views", "TEXT"),
         Column("changed_at", "INTEGER", "NOT NULL"),
     ),
 )
@@ -181,14 +182,15 @@ RAISE_VECTOR = """
         last_seen_at = excluded.last_seen_at
 """
 REMEMBER = """
-    INSERT INTO kora_nodes (node_id, claimed_by, scope, floor, settled, settled_upto, changed_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO kora_nodes (node_id, claimed_by, scope, floor, settled, settled_upto, views, changed_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (node_id) DO UPDATE SET
         claimed_by = coalesce(excluded.claimed_by, kora_nodes.claimed_by),
         scope = coalesce(excluded.scope, kora_nodes.scope),
         floor = coalesce(excluded.floor, kora_nodes.floor),
         settled = coalesce(excluded.settled, kora_nodes.settled),
         settled_upto = coalesce(excluded.settled_upto, kora_nodes.settled_upto),
+        views = coalesce(excluded.views, kora_nodes.views),
         changed_at = excluded.changed_at
 """
 NUMBER_OLD_ROWS = """
@@ -257,13 +259,22 @@ def operation_row(operation: Operation, received_at_ms: int, sequence: int, stam
 
 def memory_row(news: NodeNews, now_ms: int) -> Row:
     """The row for `REMEMBER`."""
-    return (news.node_id, news.claimed_by, news.scope, news.floor, news.settled, news.settled_upto, now_ms)
+    return (
+        news.node_id,
+        news.claimed_by,
+        news.scope,
+        news.floor,
+        news.settled,
+        news.settled_upto,
+        news.views,
+        now_ms,
+    )
 
 
 def memory_of(row: Row) -> NodeMemory:
-    """What is remembered in the columns `claimed_by, scope, floor, settled, settled_upto`."""
-    claimed_by, scope, floor, settled, settled_upto = row
-    return NodeMemory(claimed_by, scope, floor or 0, settled, settled_upto or 0)
+    """What is remembered in the columns `claimed_by, scope, floor, settled, settled_upto, views`."""
+    claimed_by, scope, floor, settled, settled_upto, views = row
+    return NodeMemory(claimed_by, scope, floor or 0, settled, settled_upto or 0, views)
 
 
 def vector_rows(operations: Iterable[Operation], received_at_ms: int) -> list[Row]:

@@ -52,16 +52,16 @@ def test_what_is_told_is_kept_and_the_rest_stays_as_it_was(store: Store) -> None
     assert store.node_memory("node-a") == NodeMemory("alice", "s1", 7, None)
     remember(store, NodeNews("node-a", settled="v1", settled_upto=2**53 - 1), NodeNews("node-a", scope="s2"))
     assert store.node_memory("node-a") == NodeMemory("alice", "s2", 7, "v1", 2**53 - 1)
-    remember(store, NodeNews("node-a"))
-    assert store.node_memory("node-a") == NodeMemory("alice", "s2", 7, "v1", 2**53 - 1)
+    remember(store, NodeNews("node-a"), NodeNews("node-a", views="v1,,v2"))
+    assert store.node_memory("node-a") == NodeMemory("alice", "s2", 7, "v1", 2**53 - 1, "v1,,v2")
 
 
 def test_the_empty_text_is_something_to_remember(store: Store) -> None:
     # A visitor's claim, the scope of who sees everything, the view that shows everything.
-    remember(store, NodeNews("node-a", claimed_by="alice", scope="s", floor=3, settled="v"))
+    remember(store, NodeNews("node-a", claimed_by="alice", scope="s", floor=3, views="v,w", settled="v"))
     remember(store, NodeNews("node-a", settled_upto=5))
-    remember(store, NodeNews("node-a", claimed_by="", scope="", floor=0, settled="", settled_upto=0))
-    assert store.node_memory("node-a") == NodeMemory("", "", 0, "", 0)
+    remember(store, NodeNews("node-a", claimed_by="", scope="", floor=0, views="", settled="", settled_upto=0))
+    assert store.node_memory("node-a") == NodeMemory("", "", 0, "", 0, "")
     assert inside(store, lambda tx: tx.claims(["node-a"])) == {"node-a": ""}
 
 

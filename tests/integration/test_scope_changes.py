@@ -276,6 +276,34 @@ async def test_live_queries_are_the_clients_own_business(place: Place) -> None:
             assert device.delivered == ids(1, 4, 1, 5, 5)
 
 
+@pytest.mark.parametrize("accepted_scope", ["none", "collections", "full"])
+async def test_what_became_visible_during_a_live_query_arrives_in_all_views(place: Place, accepted_scope: str) -> None:
+    async with place.server(accepted_scope=accepted_scope) as host:
+        desk = await stocked(host)
+        device = phone()
+        queries: list[tuple[str, dict[str, Any]]] = [("todos", {"title": "hers"}), ("todos", {"title": "his"})]
+        for query in queries:
+            device.watch(query)
+            async with device.online(host.url):
+                pass
+        place.users.grant("alice", ALL_TODOS)
+        async with device.online(host.url):
+            assert device.record("todos", "b1")
+        await write(host, desk, desk.insert("todos", "b2", userId="bob", title="hers"))
+        device.delivered.clear()
+        device.watch(queries[0])
+        async with device.online(host.url):
+            assert device.delivered == ids(1, 5)
+        device.watch()
+        async with device.online(host.url):
+            assert set(device.records("todos")) == {"a1", "a2", "b1", "b2"}
+        device.delivered.clear()
+        for query in queries:
+            device.watch(query)
+            async with device.online(host.url):
+                assert device.delivered == [], "each of them begins anew only once"
+
+
 async def test_two_people_and_one_device(place: Place) -> None:
     async with place.server() as host:
         await stocked(host)

@@ -93,7 +93,12 @@ class StockDevice:
 
     def record(self, collection: str, record_id: str) -> Sent | None:
         """What its store shows, None for a record that is deleted or unknown."""
+        return self._row(collection, record_id)[0]
+
+    def _row(self, collection: str, record_id: str) -> tuple[Sent | None, Sent]:
+        """A record, and its fields whether it is deleted or not: none where it is unknown."""
         state: Sent | None = None
+        fields: Sent = {}
         for operation in sorted(self.log.values(), key=_clock):
             if (operation["collection"], operation["recordId"]) != (collection, record_id):
                 continue
@@ -101,7 +106,8 @@ class StockDevice:
                 state = None
             elif operation["type"] == "insert" or state is not None:
                 state = {**({} if operation["type"] == "insert" else state or {}), **(operation["data"] or {})}
-        return state
+                fields = state
+        return state, fields
 
     def records(self, collection: str) -> dict[str, Sent]:
         """The live records of a collection."""
@@ -122,14 +128,14 @@ class StockDevice:
     def allows(self, operation: Sent) -> bool:
         collection = operation["collection"]
         fields = {
-            **(self.record(collection, operation["recordId"]) or {}),
+            **self._row(collection, operation["recordId"])[1],
             **(operation["previousData"] or {}),
             **(operation["data"] or {}),
         }
         if self.active is not None and not (collection in self.active and _fits(self.active[collection], fields)):
             return False
         wheres = [where for name, where in self.subsets if name == collection]
-        return not wheres or any(_fits(where, fields) for where in wheres)
+        return not wheres or (bool(fields) and any(_fits(where, fields) for where in wheres))
 
     # Its connection
 
@@ -229,9 +235,9 @@ class StockDevice:
             return
         operations = batch["operations"]
         self.delivered += [one["id"] for one in operations]
-        for one in operations:
-            if self.allows(one):
-                self.log.setdefault(one["id"], one)
+        # All of them are looked at before any is applied.
+        for one in [one for one in operations if self.allows(one)]:
+            self.log.setdefault(one["id"], one)
         last = operations[-1]["sequenceNumber"] if operations else 0
         await client.say({**acknowledgment, "lastSequenceNumber": last, "deliverySequence": maximum})
         self.watermark = self.watermarks[self.view] = maximum

@@ -127,7 +127,7 @@ ENTRIES_WITHIN = f"""
 """
 """As many as `page.take_bytes` takes: large ones that are not taken need not travel."""
 CLAIMS = f"SELECT node_id, claimed_by FROM kora_nodes WHERE claimed_by IS NOT NULL AND node_id IN {_listed('$1')}"
-NODE_MEMORY = "SELECT claimed_by, scope, floor, settled, settled_upto FROM kora_nodes WHERE node_id = $1"
+NODE_MEMORY = "SELECT claimed_by, scope, floor, settled, settled_upto, views FROM kora_nodes WHERE node_id = $1"
 COMPLETE_UPTO = """
     SELECT coalesce(max(number), $2) FROM (
         SELECT number, row_number() OVER (ORDER BY number) AS place FROM (

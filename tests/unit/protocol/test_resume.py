@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET
+from msgspec.structs import asdict, replace
 
 from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.scope import ScopeMap
@@ -14,7 +15,7 @@ from kora_daemon.model.view import View
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
-from kora_daemon.protocol.resume import announced, scope_digest, start_of, stream_news, view_digest
+from kora_daemon.protocol.resume import MAX_VIEWS, announced, scope_digest, start_of, stream_news, view_digest
 from kora_daemon.protocol.rules import AcceptedScope, SessionRules
 from tests.support.operations import entry, operation, upload
 from tests.support.rehearsal import SERVER, Rehearsal, handshake_of, of_kind, said
@@ -127,7 +128,7 @@ def test_a_client_that_has_to_start_over_is_told_of_less_than_it_has(watermark: 
 def news(
     scopes: ScopeMap | None, memory: NodeMemory | None = None, *, start: int = 0, floor: int = 0
 ) -> tuple[str | None, int | None] | None:
-    made = stream_news("node-a", View(scopes), start, floor, memory)
+    made = stream_news("node-a", View(scopes), start, start, floor, memory)
     if made is None:
         return None
     assert (made.node_id, made.claimed_by, made.settled) == ("node-a", None, None)
@@ -153,6 +154,70 @@ def test_that_a_device_has_begun_anew_on_a_restored_log_is_remembered() -> None:
     assert news(None, None, start=60, floor=50) is None
     assert news(MINE, NodeMemory(scope=digest(MINE)), floor=50) == (digest(MINE), 50)
     assert news(MINE, NodeMemory(scope=digest(MINE), floor=50), floor=50) is None
+
+
+def after(memory: NodeMemory | None, view: View, watermark: int, floor: int = 0) -> NodeMemory:
+    """What is remembered after a session of a device with that watermark in that view."""
+    asked = do.ReadLog("node-a", {}, watermark, view=view)
+    made = stream_news("node-a", view, watermark, start_of(asked, FRONTIER, floor, memory), floor, memory)
+    known = memory or NodeMemory()
+    if made is None:
+        return known
+    return replace(
+        known, **{name: value for name, value in asdict(made).items() if value is not None and name != "node_id"}
+    )
+
+
+ALL = View(OURS)
+DONE = View(OURS, (("todos", {"done": True}),))
+
+
+def trusted(memory: NodeMemory | None, view: View, watermark: int = 40) -> bool:
+    return start_of(do.ReadLog("node-a", {}, watermark, view=view), FRONTIER, 0, memory) == watermark
+
+
+def test_who_has_to_begin_anew_in_one_view_has_to_in_all_others() -> None:
+    # A watermark of a live query that ended before the scope changed says nothing of what can be seen since.
+    memory = after(NodeMemory(scope=digest(MINE)), DONE, 40)
+    assert trusted(memory, DONE)
+    assert not trusted(memory, ALL)
+    memory = after(memory, ALL, 40)
+    assert trusted(memory, DONE)
+    assert trusted(memory, ALL)
+
+
+def test_a_view_that_is_new_to_the_client_begins_without_that() -> None:
+    memory = after(after(NodeMemory(scope=digest(MINE)), DONE, 40), ALL, 0)
+    assert trusted(memory, ALL)
+
+
+def test_while_scopes_stay_the_same_nothing_is_kept_of_views() -> None:
+    memory = after(after(None, ALL, 0), DONE, 0)
+    assert memory == NodeMemory(scope=digest(OURS))
+    assert trusted(memory, View(OURS, (("todos", {"done": False}),)))
+
+
+def test_another_change_or_another_log_forgets_the_views() -> None:
+    memory = after(after(NodeMemory(scope=digest(MINE)), DONE, 40), ALL, 40)
+    memory = after(after(memory, View(MINE), 40), ALL, 40)
+    assert not trusted(memory, DONE)
+    memory = after(after(memory, DONE, 40), DONE, 40, floor=50)
+    assert not trusted(memory, ALL)
+
+
+def test_who_sees_everything_and_had_to_begin_anew_has_to_in_all_views() -> None:
+    memory = after(None, View(), FRONTIER + 1)
+    assert memory.scope == ""
+    assert trusted(memory, View())
+    assert not trusted(memory, View(None, (("todos", {}),)))
+
+
+def test_the_views_that_are_remembered_are_bounded() -> None:
+    memory = NodeMemory(scope=digest(MINE))
+    views = [View(OURS, (("todos", {"n": number}),)) for number in range(MAX_VIEWS + 1)]
+    for view in views:
+        memory = after(memory, view, 40)
+    assert [trusted(memory, view) for view in views] == [False] + [True] * MAX_VIEWS
 
 
 # A session
