@@ -102,6 +102,8 @@ class Snapshot(NamedTuple):
     """Its data over its previous data."""
     stamped: Mapping[str, Any] | None
     """Its record as the stamp tells: all fields, null where there was none. None without a stamp."""
+    unknown: Collection[str] = ()
+    """Fields of which the stamp tells nothing; in `stamped` they equal nothing."""
 
 
 class _Stamped(dict[str, Any]):
@@ -119,7 +121,8 @@ def snapshot(record_id: str, data: object, previous: object, stamp: str | None) 
         return Snapshot(was | said, None)
     told = json.loads(stamp) if stamp != EMPTY_STAMP else {}
     unknown = told.pop(UNKNOWN, ())
-    return Snapshot(was | said, _Stamped({**said, **told, **dict.fromkeys(unknown, UNEQUAL), "id": record_id}))
+    stamped = _Stamped({**said, **told, **dict.fromkeys(unknown, UNEQUAL), "id": record_id})
+    return Snapshot(was | said, stamped, unknown)
 
 
 def _comparable(fields: object) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import trio
 from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.model.scope import ScopeMap
 from kora_daemon.server.tail import Tail
+from kora_daemon.server.visible import KnownFields
 from kora_daemon.wire.frame import Frame
 
 SWEEP_INTERVAL_S = 0.5
@@ -57,10 +58,11 @@ class Peer(Protocol):
 
 
 class Hub:
-    """The peers of this process and the newest part of the log."""
+    """The peers of this process and the newest part of the log. `known` are the fields that records have."""
 
-    def __init__(self, frontier: int) -> None:
-        self.tail = Tail(frontier)
+    def __init__(self, frontier: int, known: KnownFields | None = None) -> None:
+        self._known = known
+        self.tail = Tail(frontier, self._known)
         self._connected: dict[int, Peer] = {}
         self._streaming: dict[int, Peer] = {}
         self._reached = frontier
@@ -102,7 +104,7 @@ class Hub:
         `has_moved`: earlier ones are seen by others than before, so what is kept of them here is no good any more.
         """
         if has_moved:
-            self.tail = Tail(self.frontier)
+            self.tail = Tail(self.frontier, self._known)
         fresh = sorted((entry for entry in entries if entry.sequence > self.frontier), key=attrgetter("sequence"))
         if not fresh:
             return
@@ -141,7 +143,7 @@ class Hub:
         """The log has grown by more than a tail: who lacks what is below `frontier` reads the store. Wakes `run`."""
         self._origins.clear()
         self._reached = frontier
-        self.tail = Tail(frontier)
+        self.tail = Tail(frontier, self._known)
         self._moved.set()
 
     def _extend(self, entries: list[DeliveryEntry]) -> None:

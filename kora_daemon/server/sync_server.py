@@ -170,9 +170,10 @@ class SyncServer:
 
     def _build(self, frontier: int) -> Services:
         options = self._options
-        hub = Hub(frontier)
         schema = options.apply.schema
-        scoped = {} if schema is None else {name: one.scoped for name, one in schema.collections.items()}
+        collections = {} if schema is None else schema.collections
+        hub = Hub(frontier, {name: frozenset({*one.fields, "id"}) for name, one in collections.items()})
+        scoped = {name: one.scoped for name, one in collections.items()}
         readers = Readers(self._store, encode_entry, options.reader_threads, scoped)
         pipeline = Pipeline(self._store.node_id, options.apply)
         return Services(

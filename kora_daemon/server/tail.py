@@ -11,7 +11,7 @@ from itertools import islice
 
 from kora_daemon.model.delivery import DeliveryEntry, Page
 from kora_daemon.model.view import View
-from kora_daemon.server.visible import apart, entries_by_stamps
+from kora_daemon.server.visible import KnownFields, apart, entries_by_stamps
 
 MAX_TAIL_BYTES = 16 << 20
 MAX_PAGE_BYTES = 256 << 10
@@ -26,7 +26,8 @@ _MOST_DROPPED = 1_000
 class Tail:
     """All entries above `floor`, up to the frontier. A page is cut and filtered once for all sessions of a view."""
 
-    def __init__(self, frontier: int, max_bytes: int = MAX_TAIL_BYTES) -> None:
+    def __init__(self, frontier: int, known: KnownFields | None = None, max_bytes: int = MAX_TAIL_BYTES) -> None:
+        self._known: KnownFields = known or {}
         self.floor = frontier
         self.frontier = frontier
         self._max_bytes = max_bytes
@@ -96,5 +97,5 @@ class Tail:
             if size >= MAX_PAGE_BYTES or len(entries) >= MAX_PAGE_ENTRIES:
                 upto = entry.sequence
                 break
-        shown = entries_by_stamps(view, entries)
+        shown = entries_by_stamps(view, entries, self._known)
         return None if shown is None else Page.of(after, upto, shown, apart(view, shown))

@@ -22,6 +22,8 @@ LookUp = Callable[[Iterable[RecordKey]], Mapping[RecordKey, Mapping[str, Any]]]
 """What records are now."""
 ScopedFields = Mapping[str, Collection[str]]
 """Collection -> the fields whose stamps say what the record is now, not what it was."""
+KnownFields = Mapping[str, frozenset[str]]
+"""Collection -> the fields that its records have. What a stamp does not name of them is null."""
 
 
 class _Body(Struct, rename="camel"):
@@ -36,12 +38,13 @@ class Judged(NamedTuple):
     key: RecordKey
     carried: Mapping[str, Any]
     stamped: Mapping[str, Any] | None
+    unknown: Collection[str] = ()
 
 
 _read = msgspec.json.Decoder(_Body).decode
 
 
-def entries_by_stamps(view: View, entries: Sequence[DeliveryEntry]) -> list[DeliveryEntry] | None:
+def entries_by_stamps(view: View, entries: Sequence[DeliveryEntry], known: KnownFields) -> list[DeliveryEntry] | None:
     """The entries that a view shows, in order, for operations stored a moment ago: their stamps are what records are.
 
     None when what the entries have does not suffice.
@@ -55,12 +58,22 @@ def entries_by_stamps(view: View, entries: Sequence[DeliveryEntry]) -> list[Deli
             continue
         if rule.alternatives:
             judged = judged_by(entry)
-            if judged.stamped is None and (rule.by_record or not rule.fields <= judged.carried.keys()):
+            if not _says_enough(rule, judged, known.get(entry.collection, _NO_FIELDS)):
                 return None
             if not rule.shows(judged.carried, judged.stamped):
                 continue
         shown.append(entry)
     return shown
+
+
+def _says_enough(rule: Rule, judged: Judged, known: frozenset[str]) -> bool:
+    if judged.stamped is not None and not judged.unknown and rule.fields <= known:
+        return True
+    missing = (rule.fields - judged.carried.keys()) | rule.by_record
+    return not missing or (judged.stamped is not None and missing <= known and missing.isdisjoint(judged.unknown))
+
+
+_NO_FIELDS: frozenset[str] = frozenset()
 
 
 def entries_by_records(

@@ -100,12 +100,13 @@ def test_what_an_operation_says_and_its_record_is_not_is_stamped() -> None:
 
 
 def test_what_an_operation_carries_stands_beside_what_its_record_is() -> None:
-    carried, stamped = snapshot("r", {"a": None, "l": [1]}, {"b": 1, "a": 5}, '{"b":2,"c":3,"":["d"]}')
+    carried, stamped, unknown = snapshot("r", {"a": None, "l": [1]}, {"b": 1, "a": 5}, '{"b":2,"c":3,"":["d"]}')
     assert carried == {"a": None, "b": 1, "l": []}
     assert stamped is not None
     assert [stamped[name] for name in ("a", "b", "c", "e", "id")] == [None, 2, 3, None, "r"]
     assert stamped["d"] == [], "not told, so equal to nothing"
     assert "whatever" in stamped
+    assert list(unknown) == ["d"]
 
 
 @pytest.mark.parametrize("odd", [None, [], "text", 5])
@@ -114,7 +115,7 @@ def test_data_that_is_no_object_carries_nothing(odd: object) -> None:
 
 
 def test_without_a_stamp_nothing_is_known_of_the_record() -> None:
-    assert snapshot("r", {"a": 1}, None, None) == ({"a": 1}, None)
+    assert snapshot("r", {"a": 1}, None, None) == ({"a": 1}, None, ())
 
 
 def test_older_operations_need_new_stamps_once_there_is_something_to_say_of_a_new_field() -> None:

@@ -14,6 +14,7 @@ from kora_daemon.server.tail import Tail
 from tests.support.operations import entry
 
 ALL = View()
+KNOWN = {"todos": frozenset({"userId", "title", "body", "id"})}
 
 
 def sequences(page: Page | None) -> list[int]:
@@ -157,9 +158,28 @@ class TestViews:
     def test_an_operation_is_judged_by_what_it_carries_over_its_stamp(
         self, members: dict[str, object], stamp: str | None, shown: bool
     ) -> None:
-        tail = Tail(0)
+        tail = Tail(0, KNOWN)
         tail.extend([replace(entry(1, body=body(**members)), stamp=stamp)])
         assert bool(sequences(tail.page(View({"todos": {"userId": "u"}}), 0, 1))) is shown
+
+    @pytest.mark.parametrize(
+        ("where", "stamp", "told"),
+        [
+            ({"userId": None}, "{}", True),
+            ({"userId": "u"}, '{"":["body"],"userId":"u"}', True),
+            ({"body": "b"}, '{"":["body"],"userId":"u"}', False),
+            ({"ghost": None}, '{"userId":"u"}', False),
+            ({"id": "r"}, "{}", True),
+        ],
+    )
+    def test_a_stamp_tells_of_the_fields_that_records_have_but_for_those_it_leaves_out(
+        self, where: dict[str, object], stamp: str, told: bool
+    ) -> None:
+        tail = Tail(0, KNOWN)
+        tail.extend([replace(entry(1, body=body(data={"title": "x"})), stamp=stamp)])
+        page = tail.page(View({"todos": where}), 0, 1)
+        assert (page is not None) is told
+        assert page is None or sequences(page) == [1]
 
     def test_without_a_stamp_somebody_has_to_look_the_record_up(self) -> None:
         tail = Tail(0)
@@ -178,7 +198,7 @@ class TestSharing:
     """A page is cut once."""
 
     def test_equal_views_share_a_page(self) -> None:
-        tail = Tail(0)
+        tail = Tail(0, {"todos": frozenset("ab")})
         tail.extend([replace(entry(1, body=body()), stamp="{}")])
         one, other = (View({"todos": {"a": 1, "b": 2}}), View({"todos": {"b": 2, "a": 1}}))
         assert tail.page(one, 0, 1) is tail.page(other, 0, 1)
