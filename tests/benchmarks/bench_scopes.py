@@ -25,6 +25,7 @@ from msgspec import Raw
 
 from kora_daemon.apply.authority import Authority
 from kora_daemon.apply.pipeline import ApplyRules, Pipeline
+from kora_daemon.apply.refill import refill
 from kora_daemon.auth.contract import AuthContext
 from kora_daemon.model.operation import Operation, Timestamp
 from kora_daemon.model.schema import Collection, Field, Schema
@@ -75,9 +76,15 @@ def history(operations: int) -> Iterator[Operation]:
         )
 
 
-def fill(store: Store, wanted: Schema, operations: int) -> None:
+def begin(store: Store, wanted: Schema) -> None:
     store.open()
     store.upgrade(wanted)
+    for _ in refill(store):  # nothing is there yet
+        pass
+
+
+def fill(store: Store, wanted: Schema, operations: int) -> None:
+    begin(store, wanted)
     pipeline = Pipeline(store.node_id, ApplyRules(wanted))
     rest = history(operations)
     while batch := list(islice(rest, GROUP)):
@@ -153,8 +160,7 @@ def uploads(make: Callable[[], Store]) -> None:
         ("one scope field, judged", schema("userId"), Authority("node-0", {"todos": {"userId": "user-0"}})),
     ):
         store = make()
-        store.open()
-        store.upgrade(wanted)
+        begin(store, wanted)
         pipeline = Pipeline(store.node_id, ApplyRules(wanted))
         mine = [one for one in history(40_000) if authority is None or one.node_id == "node-0"]
         batches = [mine[first : first + GROUP] for first in range(0, len(mine), GROUP)]
