@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.sqlite import SqliteStore
 from tests.support.devices import insert, seed, wall_ms
-from tests.support.network import running_server
+from tests.support.network import connected, running_server
 from tests.support.recording import Recording, Replay, Script, Text, comparable, load_recording
 
 WIRE = Path(__file__).parent / "data" / "wire"
@@ -85,7 +86,8 @@ def _recorded_users() -> AuthProvider:
     """Those of the recorded servers: `tok-admin` is unrestricted, others see what is theirs."""
     admin = StaticToken(token_digest("tok-admin"), AuthContext("admin"))
     scopes = {"todos": {"userId": "alice"}, "notes": {"ownerId": "alice"}}
-    return StaticTokenProvider([admin, StaticToken(token_digest("tok-alice"), AuthContext("alice", scopes))])
+    alice = StaticToken(token_digest("tok-alice"), AuthContext("alice", scopes))
+    return StaticTokenProvider([admin, alice, StaticToken(token_digest("bystander"), AuthContext("bystander", {}))])
 
 
 USERS = dict.fromkeys(("json-auth-token", "json-scoped-reconnect-stall"), _recorded_users())
@@ -243,8 +245,13 @@ async def test_the_server_says_what_was_recorded(name: str, schema: Schema | Non
         if name in entry.recordings:
             entry.rewrite(script)
     options = replace(OPTIONS[name], apply=ApplyRules(schema))
-    async with running_server(store, USERS.get(name), options, path=SYNC_PATH) as host:
-        replay = Replay(script, host.url)
+    async with running_server(store, USERS.get(name), options, path=SYNC_PATH) as host, AsyncExitStack() as stack:
+        bystander = None
+        if name in USERS:
+            bystander = await stack.enter_async_context(connected(host.url))
+            await bystander.shake_hands("bystander", authToken="bystander")
+            await bystander.download()
+        replay = Replay(script, host.url, bystander)
         await replay.run()
     assert comparable(replay.heard) == comparable(script.heard)
     assert replay.closes == {connection: code for connection, (_, code) in script.closes.items()}

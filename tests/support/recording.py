@@ -54,7 +54,10 @@ class Near(int):
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that the proxy saw: a frame (`text`), or an `event` ("open", "close" with its `code`)."""
+    """One thing that the proxy saw: a frame (`text`), or an `event` ("open", "close" with its `code`).
+
+    What was done to the server itself is an `event`, too, with particulars in `text`, and counts as the clients'.
+    """
 
     seq: int
     by_client: bool
@@ -106,7 +109,7 @@ def load_recording(path: Path, now_ms: int) -> Recording:
     lines = [
         Line(
             entry["seq"],
-            entry["from"] == "client",
+            entry["from"] != "server",
             entry["conn"],
             _WALL_TIME.sub(lambda match: f"{match[1]}{int(match[2]) + offset_ms}", entry.get("text", "")),
             entry.get("event", ""),
@@ -178,11 +181,16 @@ def comparable(heard: list[Heard]) -> dict[tuple[int, str], list[dict[str, Any]]
 
 
 class Replay:
-    """Plays the clients of a recording in the order recorded, each line when all before it was heard."""
+    """Plays the clients of a recording in the order recorded, each line when all before it was heard.
 
-    def __init__(self, script: Script, url: str) -> None:
+    With a `bystander`, a client that is in sync, nobody connects before what is to be remembered of devices is written:
+    that is done behind their backs.
+    """
+
+    def __init__(self, script: Script, url: str, bystander: Client | None = None) -> None:
         self._script = script
         self._url = url
+        self._bystander = bystander
         self._clients: dict[int, Client] = {}
         self._left: set[int] = set()
         self._news = trio.Event()
@@ -203,6 +211,7 @@ class Replay:
 
     async def _perform(self, line: Line, nursery: trio.Nursery) -> None:
         if line.event == "open":
+            await self._all_is_written()
             await nursery.start(self._listen, line.connection)
         elif line.connection in self.closes:
             return
@@ -214,6 +223,12 @@ class Replay:
                 client = self._clients[line.connection]
                 await client.say_text(text)
                 await client.was_heard()
+
+    async def _all_is_written(self) -> None:
+        if self._bystander is not None:
+            message_id = await self._bystander.upload()
+            while (await self._bystander.hear()).get("acknowledgedMessageId") != message_id:
+                pass
 
     async def _listen(self, connection: int, task_status: trio.TaskStatus[None]) -> None:
         async with connected(self._url) as client:
