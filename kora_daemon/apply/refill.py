@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kora_daemon.materialization.fold import RecordState, fold_sorted
 from kora_daemon.materialization.shape import Refill
-from kora_daemon.materialization.stamp import needs_new_stamps, stamp_of
+from kora_daemon.materialization.stamp import needs_new_stamps, stamp_of_any
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import RecordKey
 from kora_daemon.store.contract import Store, WriteTransaction
@@ -43,7 +43,7 @@ def catch_up(tx: WriteTransaction) -> None:
         tx.save(states)
         for key, state in states.items():
             shape = tx.shapes[key.collection]
-            tx.restamp(key, stamp_of(shape, state), only_missing=not shape.scoped)
+            tx.restamp(key, stamp_of_any(shape, state, shape.scoped), only_missing=not shape.scoped)
 
 
 def refill(store: Store) -> Iterator[Progress]:
@@ -90,7 +90,7 @@ def refill_some(tx: WriteTransaction, collection: str, todo: Refill) -> Progress
         stale = needs_new_stamps(state, todo.added) or not shape.scoped_before(todo.added)
         if todo.source == "log" or stale:
             only_missing = not stale
-            tx.restamp(key, stamp_of(shape, state), only_missing=only_missing)
+            tx.restamp(key, stamp_of_any(shape, state, shape.scoped), only_missing=only_missing)
     return Progress(collection, len(done), counted.operations, after)
 
 

@@ -13,7 +13,7 @@ from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.fold import RecordState, advance, clock_order, fold_sorted, read_data
 from kora_daemon.materialization.shape import Shape
-from kora_daemon.materialization.stamp import EMPTY_STAMP, stamp_of
+from kora_daemon.materialization.stamp import EMPTY_STAMP, stamp_of, stamp_of_any
 from kora_daemon.model.delivery import LogEntry
 from kora_daemon.model.jsvalue import JsonValue
 from kora_daemon.model.node import NodeNews
@@ -160,7 +160,8 @@ class Work:
     def _restamp(self) -> None:
         """Let all operations of records that have moved between scopes say what these are now."""
         for key in self._moved:
-            stamp = stamp_of(self._shapes[key.collection], self._states[key])
+            shape = self._shapes[key.collection]
+            stamp = stamp_of_any(shape, self._states[key], shape.kinds)
             self._tx.restamp(key, stamp, only_missing=False)
             # Whoever sees the record now has to get all of it.
             sequences = {one.operation.id: one.sequence for one in self._tx.requeue(key)} if self._moves_history else {}

@@ -8,7 +8,7 @@ reading only: who may write is decided by the record alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from kora_daemon.materialization.columns import Dialect, column_value, field_value
@@ -29,6 +29,7 @@ UNEQUAL: Any = []
 
 _SMALL = 2**53
 _LEFT_OUT: Any = object()
+_WHATEVER: Any = object()
 _TEXT_KINDS: frozenset[Kind] = frozenset({"string", "enum"})
 _STAMPED_KINDS: frozenset[Kind] = frozenset({"string", "enum", "number", "boolean", "timestamp"})
 _WITHOUT_EQUAL: frozenset[Kind] = frozenset({"array", "object", "blob"})
@@ -70,6 +71,11 @@ def stamp_of(shape: Shape, state: RecordState, carried: Mapping[str, Any] | None
     if unknown:
         values[UNKNOWN] = unknown
     return write_json(values) if values else EMPTY_STAMP
+
+
+def stamp_of_any(shape: Shape, state: RecordState, fields: Iterable[str]) -> str:
+    """The stamp for any operation of a record in `state`: right about `fields` whatever it carries, null included."""
+    return stamp_of(shape, state, dict.fromkeys(fields, _WHATEVER))
 
 
 def _same(one: JsonValue, other: JsonValue) -> bool:

@@ -379,6 +379,18 @@ async def test_new_owner_never_gets_the_insert(kind: str, tmp_path: Path) -> Non
             assert fresh.delivered == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_old_owner_of_what_is_nobodys_now(kind: str, tmp_path: Path) -> None:
+    """Where scopes go by records, an operation does not bring back what its record has lost."""
+    place = Place(RECORD_STORES[kind], tmp_path, Users(admin=None, mallory=MINE))
+    async with place.server(accepted_scope="collections", moves_history=True) as host:
+        await stocked(host)
+        async with device(host.url, "desk2", authToken="admin") as desk:
+            await desk.takes(desk.update("todos", "mallorys", userId=None))
+        async with device(host.url, "m", authToken="mallory") as mallory:
+            assert mallory.heard == []
+
+
 # missing claim opens a collection
 
 

@@ -151,6 +151,15 @@ def test_a_record_that_moves_takes_its_operations_along(store: Store, node: Node
     assert found(store, where(owner="c")) == [1, 2, 3, 4, 5]
 
 
+def test_a_record_that_loses_its_value_stands_under_null(store: Store, node: Node) -> None:
+    apply(store, node.insert("r", {"owner": "a"}), node.update("r", {"title": "t"}), node.update("r", {"owner": None}))
+    assert found(store, where(owner="a")) == [1], "what it says itself counts, and nothing else"
+    assert found(store, where(owner=None)) == [1, 2, 3]
+    apply(store, node.insert("s", {"owner": "b"}), node.insert("s", {"title": "without"}))
+    assert found(store, where(owner="b")) == [4]
+    assert found(store, where(owner=None)) == [1, 2, 3, 4, 5]
+
+
 def test_a_late_move_that_loses_moves_nothing(store: Store, node: Node) -> None:
     apply(store, node.insert("r", {"owner": "a"}, at=10), node.update("r", {"owner": "b"}, at=20))
     apply(store, node.update("r", {"owner": "c"}, at=15), node.update("r", {"title": "t"}, at=16))
