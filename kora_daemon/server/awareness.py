@@ -292,9 +292,7 @@ def _heard_by(hearer: _Member, speaker: _Member, records: Records) -> Raw | None
     record = records[cursor]
     # What a client of another daemon may say was judged there.
     may_say = speaker.send is None or sees(speaker.scopes, cursor.collection, record)
-    may_hear = may_say and (
-        (hearer.view == speaker.view and speaker.send is not None) or sees(hearer.scopes, cursor.collection, record)
-    )
+    may_hear = may_say and (hearer.view == speaker.view or sees(hearer.scopes, cursor.collection, record))
     return speaker.state if may_hear else speaker.bare
 
 

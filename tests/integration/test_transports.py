@@ -145,6 +145,32 @@ async def test_a_peer_that_does_not_read_is_closed_and_disturbs_nobody() -> None
         assert stalled.closed_with == (4013, "too much unread")
 
 
+class Lingering(MemoryTransport):
+    """Takes its time to close."""
+
+    async def close(self, code: int, reason: str) -> None:
+        await trio.sleep(0.3)
+        await super().close(code, reason)
+
+
+async def test_a_peer_that_is_being_closed_hears_of_nothing_any_more() -> None:
+    async with started() as (server, nursery):
+        to_a, a = memory_transport()
+        to_server, from_client = trio.open_memory_channel[Frame](10)
+        to_client, from_server = trio.open_memory_channel[Frame](10)
+        leaving = Lingering(from_client, to_client)
+        b = MemoryPeer(leaving, to_server, from_server)
+        for transport in (to_a, leaving):
+            nursery.start_soon(server.handle_connection, transport)
+        await shake_hands(a, "a")
+        await shake_hands(b, "b")
+        await b.send("garbage")
+        assert (await hear(b))["code"] == "MALFORMED_MESSAGE"
+        await say(a, "yjs-doc-update", collection="notes", recordId="r", field="f", update="AA==")
+        with pytest.raises(trio.EndOfChannel):
+            await hear(b)
+
+
 async def test_a_server_that_stops_says_goodbye_to_all() -> None:
     async with started() as (server, nursery):
         transport, peer = memory_transport()

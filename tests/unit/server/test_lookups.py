@@ -144,6 +144,18 @@ async def test_a_change_that_nobody_looked_at_meanwhile_counts_too(scene: Scene)
         assert scene.lookups.known(ONE) is UNSET
 
 
+async def test_nor_is_what_can_not_be_followed_while_it_is_read(scene: Scene) -> None:
+    scene.change(ONE, ownerId="ali")
+    scene.records.gate = trio.Event()
+    async with running(scene):
+        scene.ask(ONE)
+        await trio.testing.wait_all_tasks_blocked()
+        scene.hub.skip_to(100)
+        scene.records.gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert scene.lookups.known(ONE) is UNSET
+
+
 @pytest.mark.parametrize("how", ["skipped", "flooded", "another log"])
 async def test_what_can_not_be_followed_is_forgotten(scene: Scene, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.change(ONE, ownerId="ali")

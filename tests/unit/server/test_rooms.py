@@ -67,6 +67,15 @@ async def test_there_is_a_room_for_each_audience_and_one_for_the_unrestricted(sc
     assert list(scene.rooms.unrestricted.get_states()) == [1]
 
 
+async def test_between_the_unrestricted_nothing_is_judged(scene: Scene) -> None:
+    boss, other = FakePeer(), FakePeer()
+    scene.say(other, "Other")
+    scene.say(boss, "Boss", cursor="anywhere")
+    await scene.later()
+    (state,) = other.heard[-1]["states"].values()
+    assert state == {"user": {"name": "Boss"}, "cursor": "anywhere"}
+
+
 async def test_rooms_are_gone_with_those_who_were_in_them(scene: Scene) -> None:
     ali, other, boss = FakePeer(ALI), FakePeer(ALI), FakePeer()
     for peer in (ali, other, boss):
