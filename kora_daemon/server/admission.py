@@ -13,6 +13,8 @@ from kora_daemon.errors import AuthUnavailable
 from kora_daemon.server.identification import Identification
 
 MAX_REFUSAL_DELAY_S = 30.0
+MAX_OUTAGE_DELAY_S = 8.0
+"""For those whom nobody can judge now: they are to be back soon once somebody can."""
 _REMEMBERED_REFUSALS = 10_000
 _FORGOTTEN_AFTER_S = 120.0
 
@@ -22,8 +24,9 @@ log = structlog.get_logger("kora.auth")
 class Admission:
     """Asks who somebody is, and holds refusals back: 1 s, doubling for the same address and token, up to 30 s.
 
-    Refused stock clients come back about every second for ever, since connecting succeeded. So a refusal is remembered
-    for a few seconds and costs no look-up then; only for the same token from the same caller, who may have mattered.
+    While nobody can tell who they are, up to 8 s. Stock clients that are not let in come back about every second for
+    ever, since connecting succeeded. So a refusal is remembered for a few seconds and costs no look-up then; only for
+    the same token from the same caller, who may have mattered.
     """
 
     def __init__(
@@ -38,12 +41,17 @@ class Admission:
     async def admit(self, token: object, query_token: str | None, caller: Caller) -> AuthContext | None:
         """The context behind a token, None (late) for a bad one.
 
-        `token` is what the handshake carries, of any type. Raises AuthUnavailable when the provider can't decide.
+        `token` is what the handshake carries, of any type. Raises AuthUnavailable (late, too) when the provider can't
+        decide.
         """
         if token is None:
             token = query_token if query_token is not None and self._allow_query_token else ""
         digest = token_digest(token if isinstance(token, str) else repr(type(token)))
-        context = await self._ask(token, digest, caller) if isinstance(token, str) else None
+        try:
+            context = await self._ask(token, digest, caller) if isinstance(token, str) else None
+        except AuthUnavailable:
+            await trio.sleep(self._next_delay(digest, caller.address, MAX_OUTAGE_DELAY_S))
+            raise
         if context is None:
             log.warning("auth.refused", address=caller.address)
             await trio.sleep(self._next_delay(digest, caller.address))
@@ -61,12 +69,12 @@ class Admission:
             self._refused.put((digest, caller), True, trio.current_time() + REFUSED_FOR_S)
         return context
 
-    def _next_delay(self, digest: str, address: str | None) -> float:
+    def _next_delay(self, digest: str, address: str | None, at_most_s: float = MAX_REFUSAL_DELAY_S) -> float:
         who, now = (digest, address), trio.current_time()
         delay, refused_at = self._delays.pop(who, (0.0, now))
         if now - refused_at > _FORGOTTEN_AFTER_S:
             delay = 0.0
-        delay = min(max(2 * delay, self._refusal_delay_s), MAX_REFUSAL_DELAY_S)
+        delay = min(max(2 * delay, self._refusal_delay_s), at_most_s)
         self._delays[who] = (delay, now)
         while len(self._delays) > _REMEMBERED_REFUSALS:
             self._delays.popitem(last=False)

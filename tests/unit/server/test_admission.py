@@ -122,6 +122,18 @@ class _Hanging:
         return None
 
 
+async def test_an_outage_is_answered_late_so_that_not_everybody_is_back_at_once(autojump_clock: MockClock) -> None:
+    provider = _Broken(AuthUnavailable("down"))
+    admission = admission_of(provider)
+    took: list[float] = []
+    for _ in range(5):
+        before = trio.current_time()
+        with pytest.raises(AuthUnavailable):
+            await admission.admit("good", None, HERE)
+        took.append(round(trio.current_time() - before, 3))
+    assert took == [1, 2, 4, 8, 8]
+
+
 @pytest.mark.parametrize(
     "provider",
     [
