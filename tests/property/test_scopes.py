@@ -27,7 +27,7 @@ from structlog.testing import capture_logs
 from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.auth.contract import AuthContext
 from kora_daemon.model.schema import Kind, Schema
-from kora_daemon.protocol.session import Phase
+from kora_daemon.protocol.moves import Phase
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.server.transport import MemoryPeer, memory_transport
