@@ -170,7 +170,10 @@ class Readers:
             unknown = where.keys() - set(self._scoped.get(collection, ()))
             if unknown and collection not in self._warned and len(self._warned) < MAX_WARNINGS:
                 self._warned.add(collection)
-                hint = "every first sync looks through the whole log; name the fields in the schema's scope"
+                hint = (
+                    "every first sync looks through the whole log, and records that change hands leave their history "
+                    "behind; name the fields in the schema's scope"
+                )
                 log.warning("scopes.not_indexed", collection=collection, fields=sorted(unknown), hint=hint)
 
     def _selected(self, read: LogSpan, view: View) -> list[LogEntry] | None:
