@@ -83,12 +83,14 @@ class PostgresChannel:
         text = word.decode()
         statement = queries.SAY if len(word) <= LONGEST_NOTIFICATION_BYTES else queries.SAY_AT_LENGTH
         with translating(self._session.name):
-            if self._speaking is None:
-                self._speaking = self._session.connect("writer")
+            # `close` may take it away meanwhile.
+            speaking = self._speaking
+            if speaking is None:
+                speaking = self._speaking = self._session.connect("writer")
             try:
-                self._speaking.execute(statement.encode(), [text])
+                speaking.execute(statement.encode(), [text])
             except BaseException:
-                self._speaking.close()
+                speaking.close()
                 self._speaking = None
                 raise
 
