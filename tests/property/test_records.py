@@ -176,7 +176,7 @@ def test_the_order_of_arrival_and_the_batches_are_of_no_matter(log: list[Operati
 @given(logs(), st.data())
 def test_equal_timestamps_follow_the_log_on_every_store(log: list[Operation], data: st.DataObject) -> None:
     with stores("memory", "sqlite") as made:
-        # What is stamped again, when a record moves, is what it is at the end of the write: so the same writes for both.
+        # What is stamped again, when a record moves, is what it is at the end of the write: so both have the same ones.
         writes = data.draw(batches(log))
         for store in made:
             bring_to(store, SCHEMA)
