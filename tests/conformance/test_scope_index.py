@@ -160,6 +160,14 @@ def test_a_record_that_loses_its_value_stands_under_null(store: Store, node: Nod
     assert found(store, where(owner=None)) == [1, 2, 3, 4, 5]
 
 
+def test_one_and_true_are_two_values(store: Store, node: Node) -> None:
+    bring_to(store, schema_of(2, scope=["tag"], todos={"tag": "json", "title": "string"}))
+    apply(store, node.insert("r", {"tag": 1}), node.update("r", {"title": "t"}))
+    apply(store, node.update("r", {"tag": True}))
+    assert found(store, where(tag=True)) == [1, 2, 3]
+    assert found(store, where(tag=1)) == [1]
+
+
 def test_a_late_move_that_loses_moves_nothing(store: Store, node: Node) -> None:
     apply(store, node.insert("r", {"owner": "a"}, at=10), node.update("r", {"owner": "b"}, at=20))
     apply(store, node.update("r", {"owner": "c"}, at=15), node.update("r", {"title": "t"}, at=16))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from msgspec import Raw
 
 from kora_daemon.apply.authority import Authority
+from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.schema import Kind, Schema
 from kora_daemon.model.scope import ScopeMap
@@ -330,6 +332,37 @@ def test_a_refusal_does_not_say_what_there_is(court: Court, node: Node) -> None:
     tried += [node.write("update", "x", {"title": "x"}, collection=name) for name in ("notes", "nowhere")]
     assert len(texts(court, ALICE, tried)) == 1
     assert texts(court, {"todos": {"__readonly": True}}, tried) == texts(court, {}, tried) == texts(court, ALICE, tried)
+
+
+# Records that move
+
+
+@pytest.mark.parametrize("moves_history", [False, True])
+@pytest.mark.parametrize("field", ["userId", "n", "done"])
+def test_what_is_said_to_be_applied_is_what_is_in_the_log(
+    judge: MakeJudge, node: Node, field: str, moves_history: bool
+) -> None:
+    court = judge(SETUPS["declared"])
+    court.pipeline.rules = ApplyRules(SETUPS["declared"], moves_history=moves_history)
+    one, other = {"userId": ("a", "b"), "n": (1, 2), "done": (True, False)}[field]
+    (first,) = court.batches([node.insert("r", {field: one}), node.insert("s", {field: one})])
+    (second,) = court.batches([node.update("r", {"title": "x"}), node.update("s", {"title": "x"})])
+    assert (first.has_moved, second.has_moved) == (False, False)
+    batch = [node.update("r", {"title": "y"}), node.update("r", {field: other}), node.update("s", {"title": "y"})]
+    third, fourth = court.batches(batch, [node.insert("t", {})])
+    assert third.has_moved
+    applied = [*third.applied, *fourth.applied]
+    stored = {entry.operation.id: entry for entry in court.store.entries_after(0, 100)}
+    assert len(stored) == 8
+    assert [(one.sequence, one.stamp) for one in applied] == [
+        (stored[one.operation.id].sequence, stored[one.operation.id].stamp) for one in applied
+    ]
+    assert all(json.loads(stored[id_].stamp or "")[field] == other for id_ in ("node-a:1", "node-a:3", "node-a:5"))
+    if moves_history:
+        # All of the record, in its order, behind everything else that there was.
+        of_r = [f"node-a:{number}" for number in (1, 3, 5, 6)]
+        assert sorted(of_r, key=lambda one: stored[one].sequence) == of_r
+        assert min(stored[one].sequence for one in of_r) > stored["node-a:4"].sequence
 
 
 # Look-ups: the same whatever is found

@@ -181,6 +181,18 @@ class TestViews:
         assert (page is not None) is told
         assert page is None or sequences(page) == [1]
 
+    def test_where_scopes_go_by_records_what_an_operation_says_is_not_enough(self) -> None:
+        view = View({"todos": {"userId": "u"}}, by_record=True)
+        tail = Tail(0, KNOWN)
+        tail.extend([entry(1, body=body(data={"userId": "u"}))])
+        assert tail.page(view, 0, 1) is None
+        tail = Tail(0, KNOWN)
+        tail.extend([replace(entry(1, body=body(data={"userId": "u"})), stamp='{"userId":"v"}')])
+        assert sequences(tail.page(view, 0, 1)) == []
+        tail = Tail(0, {})
+        tail.extend([replace(entry(1, body=body(data={"userId": "u"})), stamp="{}")])
+        assert tail.page(view, 0, 1) is None
+
     def test_without_a_stamp_somebody_has_to_look_the_record_up(self) -> None:
         tail = Tail(0)
         tail.extend([entry(1, body=body(data={"title": "x"}))])
