@@ -76,37 +76,45 @@ wanted_values = {
     "ghost": st.none(),
     "id": st.sampled_from(["a", "b"]),
 }
-names = st.sampled_from(["owner"] * 6 + ["n", "done", "tag", "title", "ghost", "id"])
+FOCUS = ["owner", "owner", "n", "done", "tag"]
+"""What most is about in a world."""
 
 
 @st.composite
-def fields(draw: st.DrawFn) -> dict[str, Any]:
+def fields(draw: st.DrawFn, focus: str) -> dict[str, Any]:
     """What an operation says."""
-    chosen = draw(st.lists(st.sampled_from(["owner", "owner", "n", "done", "tag", "title"]), max_size=3, unique=True))
-    return {name: draw(values[name]) for name in chosen}
+    names = st.sampled_from([focus, focus, focus, *values])
+    return {name: draw(values[name]) for name in draw(st.lists(names, max_size=3, unique=True))}
 
 
 @st.composite
-def wheres(draw: st.DrawFn, most: int = 2) -> dict[str, Any]:
-    chosen = draw(st.lists(names, max_size=most, unique=True))
-    return {name: draw(wanted_values[name]) for name in chosen}
+def wheres(draw: st.DrawFn, focus: str, most: int = 2) -> dict[str, Any]:
+    names = st.sampled_from([*[focus] * 6, *wanted_values])
+    return {name: draw(wanted_values[name]) for name in draw(st.lists(names, max_size=most, unique=True))}
 
 
 @st.composite
-def scope_maps(draw: st.DrawFn, *, flags: bool = True) -> dict[str, dict[str, Any]]:
+def scope_maps(draw: st.DrawFn, focus: str, *, flags: bool = True) -> dict[str, dict[str, Any]]:
     made: dict[str, dict[str, Any]] = {}
     for name in draw(st.lists(st.sampled_from(["todos", "todos", "notes", "unlisted"]), max_size=3, unique=True)):
-        made[name] = draw(wheres())
+        made[name] = draw(wheres(focus))
         if flags and draw(st.integers(0, 9)) == 0:
             made[name][READ_ONLY] = True
     return made
 
 
-grants = st.one_of(st.none(), scope_maps(), scope_maps(), scope_maps())
-requests = st.one_of(st.none(), st.none(), scope_maps(flags=False), st.just({"todos": None}), st.just({}))
-subset_lists: st.SearchStrategy[list[tuple[str, dict[str, Any]]]] = st.one_of(
-    st.just([]), st.just([]), st.lists(st.tuples(st.sampled_from(["todos", "notes"]), wheres(1)), max_size=2)
-)
+def grants(focus: str) -> st.SearchStrategy[Scopes]:
+    return st.one_of(st.none(), scope_maps(focus), scope_maps(focus), scope_maps(focus))
+
+
+def requests(focus: str) -> st.SearchStrategy[Any]:
+    """What a client asks for."""
+    return st.one_of(st.none(), st.none(), scope_maps(focus, flags=False), st.just({"todos": None}), st.just({}))
+
+
+def subset_lists(focus: str) -> st.SearchStrategy[list[tuple[str, dict[str, Any]]]]:
+    subset = st.tuples(st.sampled_from(["todos", "notes"]), wheres(focus, 1))
+    return st.one_of(st.just([]), st.just([]), st.lists(subset, max_size=2))
 
 
 class Memory(NamedTuple):
@@ -253,6 +261,7 @@ class World:
         self.mode = mode
         self.moves_history = mode.by_record and mode.schema is DECLARED
         self.draw = draw
+        self.focus = draw(st.sampled_from(FOCUS))
         self.oracle = Oracle(None if mode.schema is None else dict.fromkeys(("todos", "notes"), FIELDS))
         self.places: dict[str, int] = {}
         """Operation id -> its place in the oracle's log."""
@@ -424,8 +433,8 @@ class World:
         if self.written and draw(st.integers(0, 9)) == 0:
             return draw(st.sampled_from(self.written))  # type: ignore[no-any-return]
         kind = draw(st.sampled_from(["insert", "update", "update", "delete"]))
-        data = None if kind == "delete" else draw(fields())
-        previous = draw(st.one_of(st.none(), st.none(), fields()))
+        data = None if kind == "delete" else draw(fields(self.focus))
+        previous = draw(st.one_of(st.none(), st.none(), fields(self.focus)))
         self.clock += 10
         late = draw(st.integers(0, 4)) == 0
         author = draw(st.sampled_from([node_id] * 8 + DEVICES))
@@ -464,7 +473,9 @@ class World:
             # How far a log reaches whose records move depends on which batches came into one write.
             claims = [held, held, held, 0, reached, reached + 1, draw(st.integers(0, 100)) % (reached + 1)]
             watermark = claims[draw(st.integers(0, len(claims) - 1))]
-            await self.connect(node_id, draw(grants), draw(requests), draw(subset_lists), watermark)
+            await self.connect(
+                node_id, draw(grants(self.focus)), draw(requests(self.focus)), draw(subset_lists(self.focus)), watermark
+            )
             if draw(st.booleans()):
                 await self.settle()
         elif what in ("write", "move"):
