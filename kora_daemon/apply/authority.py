@@ -92,6 +92,13 @@ def _previous(operation: Operation) -> dict[str, Any]:
     return previous if isinstance(previous, dict) else {}
 
 
+def is_free(authority: Authority, claim: str | None) -> bool:
+    """Whether the node id of a session, claimed like this, is one that it may use."""
+    if claim is None or claim in (VISITOR, authority.claimant):
+        return True
+    return authority.handover and authority.device_id == authority.node_id
+
+
 class NodeClaims:
     """Who may write as which device, within one write transaction.
 
@@ -130,10 +137,7 @@ class NodeClaims:
     def _is_own(self, authority: Authority, operation: Operation) -> bool:
         if operation.node_id != authority.node_id or operation.node_id == self._server_node_id:
             return False
-        claim = self._claims.get(authority.node_id)
-        if claim is None or claim in (VISITOR, authority.claimant):
-            return True
-        return authority.handover and authority.device_id == authority.node_id
+        return is_free(authority, self._claims.get(authority.node_id))
 
 
 def jumps(work: Work, operation: Operation) -> bool:

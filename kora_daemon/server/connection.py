@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 import trio
 
+from kora_daemon.apply.authority import Authority
 from kora_daemon.apply.pipeline import BatchOutcome
 from kora_daemon.auth.contract import AuthContext, Caller, Standing
 from kora_daemon.errors import AuthUnavailable, StoreError
@@ -262,17 +263,23 @@ class Connection:
                 )
             self._happened(on.StoreFailed() if outcome is None else on.Committed([*refused, *outcome.rejections]))
 
-        services, session = self._services, self.session
-        authority = self._identity.authority(
-            session.node_id, session.scopes, services.node_binding, handover=services.node_handover
+        self._services.writer.submit(
+            WriteRequest(operations, action.size_bytes, self.number, written, self._authority, action.news)
         )
-        services.writer.submit(
-            WriteRequest(operations, action.size_bytes, self.number, written, authority, action.news)
+
+    @property
+    def _authority(self) -> Authority:
+        """In whose name this session uploads."""
+        services, session = self._services, self.session
+        return self._identity.authority(
+            session.node_id, session.scopes, services.node_binding, handover=services.node_handover
         )
 
     def _remember(self, action: do.Remember) -> None:
         # Whether it was kept shows at the next handshake: without it the device starts over.
-        self._services.writer.submit(WriteRequest((), 0, self.number, lambda outcome: None, news=action.news))
+        self._services.writer.submit(
+            WriteRequest((), 0, self.number, lambda outcome: None, self._authority, action.news)
+        )
 
     def _read_page(self, action: do.ReadPage) -> None:
         # Filtering takes time: with more than a little of it a restricted view lets others have their turn first.

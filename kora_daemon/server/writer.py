@@ -8,14 +8,14 @@ answer goes to whoever handed the batch in.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import structlog
 import trio
 from msgspec import Struct
 
-from kora_daemon.apply.authority import Authority
+from kora_daemon.apply.authority import Authority, is_free
 from kora_daemon.apply.pipeline import BatchOutcome, Pipeline, refuse
 from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted
 from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
@@ -25,7 +25,7 @@ from kora_daemon.model.operation import Operation
 from kora_daemon.server.clock import wall_ms
 from kora_daemon.server.outage import Outage
 from kora_daemon.server.threads import ThreadPool
-from kora_daemon.store.contract import Store
+from kora_daemon.store.contract import Store, WriteTransaction
 
 MAX_GROUP_OPERATIONS = 2_000
 """In one transaction: enough to pay for its fsync, few enough for a short wait."""
@@ -41,7 +41,8 @@ class WriteRequest(Struct, gc=False):
     """A batch on its way to the log. `origin` is the number of its session.
 
     `answer` is called in the event loop; with None when the store could not take it, and nothing of it is there.
-    `authority` is in whose name it comes, None for who may write anything; `news` is to be remembered with it.
+    `authority` is in whose name it comes, None for who may write anything; `news` is to be remembered with it, unless
+    it is about somebody else's device.
     """
 
     operations: Sequence[Operation]
@@ -263,9 +264,8 @@ class Writer:
             outcomes = self._pipeline.apply_batches(
                 tx, [request.operations for request in group], now_ms, [request.authority for request in group]
             )
-            for request in group:
-                if request.news is not None:
-                    tx.remember(request.news, now_ms)
+            for news in _believed(tx, group):
+                tx.remember(news, now_ms)
             # Inside the transaction: what can't be sent must not be stored either.
             return [
                 _Written(outcome, self._encoded(outcome.applied, request.origin))
@@ -298,3 +298,13 @@ class Writer:
         if self.failure is not None:
             log.info("store.recovered")
         self.failure = None
+
+
+def _believed(tx: WriteTransaction, group: Sequence[WriteRequest]) -> Iterator[NodeNews]:
+    """What is to be remembered: who may not write as a device has no say in where its next stream begins either."""
+    told = [(one.news, one.authority) for one in group if one.news is not None]
+    strict = {who.node_id for _, who in told if who is not None and who.binding == "enforce"}
+    claims = tx.claims(strict) if strict else {}
+    for news, who in told:
+        if who is None or who.binding != "enforce" or is_free(who, claims.get(who.node_id)):
+            yield news

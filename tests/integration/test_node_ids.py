@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from tests.support.app import Device, device
 from tests.support.network import Host
 from tests.support.scoped import DURABLE, KINDS, Place, Users
+from tests.support.stock_device import StockDevice
 from tests.support.stores import RECORD_STORES
 
 REFUSED = ["NODE_ID_MISMATCH"]
@@ -92,6 +93,27 @@ async def test_what_is_sent_again_is_acknowledged_whoever_sends_it(place: Place)
         async with device(host.url, "laptop", authToken="bob") as laptop:
             await laptop.takes(mine, laptop.insert("todos", "b"))
         assert place.store.count_operations() == 2
+
+
+@pytest.mark.parametrize(("binding", "goes_on"), [("enforce", True), ("warn", False)])
+async def test_nobody_makes_somebody_elses_device_begin_anew(place: Place, binding: str, goes_on: bool) -> None:
+    place.users.grant("alice", {"todos": {"userId": "alice"}})
+    place.users.grant("bob", {"todos": {"userId": "bob"}})
+    async with place.server(node_binding=binding) as host:
+        phone, thief = StockDevice("phone", "alice"), StockDevice("phone", "bob")
+        async with phone.online(host.url):
+            await phone.push(phone.insert("todos", "t", userId="alice"))
+        async with StockDevice("desk", "alice").online(host.url) as desk:
+            await desk.push(desk.insert("todos", "u", userId="alice"))
+        async with phone.online(host.url):
+            pass
+        async with StockDevice("bob's own", "bob").online(host.url) as own:
+            await own.push(own.insert("todos", "v", userId="bob"))
+        async with thief.online(host.url):
+            assert set(thief.records("todos")) == {"v"}
+        phone.delivered.clear()
+        async with phone.online(host.url):
+            assert (phone.delivered == []) is goes_on
 
 
 async def test_users_of_one_browser(place: Place) -> None:
