@@ -258,6 +258,15 @@ def test_it_does_not_answer_for_what_another_kind_of_server_has_written(store: S
     assert found(store, where(owner="b")) == [3]
 
 
+def test_a_record_that_another_kind_of_server_has_moved_takes_its_operations_along(store: Store, node: Node) -> None:
+    apply(store, node.insert("r", {"owner": "a"}), node.update("r", {"title": "t"}))
+    with store.transaction() as tx:
+        append(tx, node.update("r", {"owner": "b"}))
+    apply(store, node.insert("s", {"owner": "c"}))
+    assert found(store, where(owner="b")) == [1, 2, 3]
+    assert found(store, where(owner="a")) == [1]
+
+
 def test_it_does_not_answer_while_rows_are_made_again(store: Store, node: Node) -> None:
     apply(store, node.insert("r", {"owner": "a", "title": "t"}))
     wider = schema_of(2, scope=["owner", "org", "done", "title"], todos=FIELDS, notes=FIELDS, plain={"title": "string"})

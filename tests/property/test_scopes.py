@@ -194,6 +194,11 @@ class Link:
         assert goes_on, "each batch goes on where the last has ended"
         assert base <= maximum
         self.chain = maximum
+        if not self.world.moves_history:
+            places = self.world.sequences()
+            numbers = [base, *(places[operation["id"]] for operation in batch["operations"]), maximum]
+            assert numbers == sorted(numbers), "what is in a batch lies between its ends"
+            assert numbers[0] < numbers[1] or len(numbers) == 2
         if base < self.watermark:
             await self._acknowledge(batch, 0, self.watermark)
         if base != self.watermark:
@@ -292,6 +297,10 @@ class World:
             await self.quiet()
             await self.server.stop()
             nursery.cancel_scope.cancel()
+
+    def sequences(self) -> dict[str, int]:
+        """Operation id -> its delivery sequence now."""
+        return {entry.operation.id: entry.sequence for entry in self.store.entries_after(0, 10_000)}
 
     # What happens
 
