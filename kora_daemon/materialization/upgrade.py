@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from kora_daemon.errors import StoreError
+from kora_daemon.errors import MigrationNeeded, StoreError
 from kora_daemon.materialization import ddl
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.shape import Refill, Shape, agreed_shape, planned_refill, shape_of
@@ -66,6 +66,20 @@ class Upgrade(NamedTuple):
     def is_destructive(self) -> bool:
         """Whether a step needs the operator's consent."""
         return any(step.destructive for step in self.steps)
+
+    def check_consent(self, database: str, *, allow_destructive: bool) -> None:
+        """Raise MigrationNeeded where the operator has to be asked first; `database` is its name for the text."""
+        if self.is_destructive and not allow_destructive:
+            changes = "; ".join(step.summary for step in self.steps if step.destructive)
+            raise MigrationNeeded(
+                f"{database}: the schema changes what tables show ({changes}); look at `kora migrate --dry-run`, then "
+                "run `kora migrate --allow-destructive`"
+            )
+
+    def check_done(self, database: str) -> None:
+        """Raise MigrationNeeded unless the tables are those of the schema; rows may still have to be made again."""
+        if self.steps or self.shapes != self.current[0]:
+            raise MigrationNeeded(f"{database}: its tables are not those of the schema; run `kora migrate` first")
 
 
 def plan_schema(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from kora_daemon.errors import MigrationNeeded, StoreUnavailable
+from kora_daemon.errors import StoreUnavailable
 from kora_daemon.materialization.columns import ColumnValue, Dialect, record_of
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
 from kora_daemon.materialization.fold import RecordState, parse_state
@@ -245,12 +245,7 @@ class PostgresStore:
         with self._forgetting(), self._connections.writing(queries.BEGIN_UPGRADE, patient=False) as write:
             transaction = PostgresTransaction(self._connections, write, self._shapes)
             upgrade = plan(write.fetch, schema)
-            if upgrade.is_destructive and not allow_destructive:
-                changes = "; ".join(step.summary for step in upgrade.steps if step.destructive)
-                raise MigrationNeeded(
-                    f"{self._connections.name}: the schema changes what tables show ({changes}); look at "
-                    "`kora migrate --dry-run`, then run `kora migrate --allow-destructive`"
-                )
+            upgrade.check_consent(self._connections.name, allow_destructive=allow_destructive)
             if upgrade.is_needed:
                 for step in upgrade.steps:
                     for statement in step.statements:
@@ -262,11 +257,7 @@ class PostgresStore:
 
     def use_schema(self, schema: Schema) -> None:
         """Read records by this schema from now on; see the contract."""
-        upgrade = self.plan_upgrade(schema)
-        if upgrade.steps or upgrade.shapes != upgrade.current[0]:
-            raise MigrationNeeded(
-                f"{self._connections.name}: its tables are not those of the schema; run `kora migrate` first"
-            )
+        self.plan_upgrade(schema).check_done(self._connections.name)
         self._schema = schema
 
     def refills(self) -> dict[str, Refill]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import apsw
 
-from kora_daemon.errors import MigrationNeeded
 from kora_daemon.materialization.columns import Dialect, record_of
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
 from kora_daemon.materialization.fold import parse_state
@@ -19,7 +18,7 @@ from kora_daemon.materialization.json_text import write_json
 from kora_daemon.materialization.replay import replayed_records
 from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.materialization.shape import Refill
-from kora_daemon.materialization.upgrade import PresentTable, Upgrade, checked_columns, plan_schema
+from kora_daemon.materialization.upgrade import Upgrade
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.operation import Operation
@@ -32,8 +31,10 @@ from kora_daemon.store.lookups import current_fields
 from kora_daemon.store.page import take_bytes
 from kora_daemon.store.selection import ENDLESS, selection, with_blob
 from kora_daemon.store.shapes import ShapeCache
+from kora_daemon.store.sqlite.catalog import plan
 from kora_daemon.store.sqlite.connections import BUSY_TIMEOUT_MS, Connections, Durability
 from kora_daemon.store.sqlite.errors import translating
+from kora_daemon.store.sqlite.snapshot import SqliteSnapshot
 from kora_daemon.store.sqlite.transaction import SQL, SqliteTransaction
 
 
@@ -218,20 +219,15 @@ class SqliteStore:
     def plan_upgrade(self, schema: Schema) -> Upgrade:
         """What brings the tables to a schema; see the contract."""
         with self._connections.reading() as connection, connection:
-            upgrade = _plan(connection, schema)
+            upgrade = plan(connection, schema)
         return upgrade
 
     def upgrade(self, schema: Schema, *, allow_destructive: bool = False) -> Upgrade:
         """Do that, as one write; see the contract."""
         with self._connections.writing() as connection:
             with translating(self._path):
-                upgrade = _plan(connection, schema)
-            if upgrade.is_destructive and not allow_destructive:
-                changes = "; ".join(step.summary for step in upgrade.steps if step.destructive)
-                raise MigrationNeeded(
-                    f"{self._path}: the schema changes what tables show ({changes}); look at `kora migrate --dry-run`, "
-                    "then run `kora migrate --allow-destructive`"
-                )
+                upgrade = plan(connection, schema)
+            upgrade.check_consent(str(self._path), allow_destructive=allow_destructive)
             if upgrade.is_needed:
                 with translating(self._path):
                     for step in upgrade.steps:
@@ -244,9 +240,7 @@ class SqliteStore:
 
     def use_schema(self, schema: Schema) -> None:
         """Read records by this schema from now on; see the contract."""
-        upgrade = self.plan_upgrade(schema)
-        if upgrade.steps or upgrade.shapes != upgrade.current[0]:
-            raise MigrationNeeded(f"{self._path}: its tables are not those of the schema; run `kora migrate` first")
+        self.plan_upgrade(schema).check_done(str(self._path))
         self._schema = schema
 
     def refills(self) -> dict[str, Refill]:
@@ -317,44 +311,6 @@ class SqliteStore:
             return replayed_records(tables.entry_of(row).operation for row in rows)
 
 
-class SqliteSnapshot:
-    """The log at one moment, on a connection of its own."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
-
-    def version_vector(self) -> dict[str, int]:
-        """Node id -> largest sequence number seen."""
-        return dict(self._connection.execute(queries.VECTOR))
-
-    def operations(self) -> Iterator[Operation]:
-        """All operations in delivery order."""
-        for row in self._connection.execute(queries.ALL_ENTRIES):
-            yield tables.entry_of(row).operation
-
-
 def _index_knows_all(connection: apsw.Connection) -> bool:
     ((knows,),) = connection.execute(queries.INDEX_KNOWS_ALL)
     return bool(knows)
-
-
-def _plan(connection: apsw.Connection, schema: Schema) -> Upgrade:
-    tables: list[Any] = connection.execute(queries.TABLES).fetchall()
-    present = {
-        name: PresentTable(
-            columns=dict(connection.execute(queries.COLUMNS_OF, (name,))),
-            indexes=_indexes(connection, name),
-            checks=checked_columns(sql),
-        )
-        for name, sql in tables
-    }
-    current = ShapeCache()
-    current.refresh(0, lambda: connection.execute(records.SHAPES))
-    return plan_schema(schema, present, (current.shapes, current.refills), Dialect.SQLITE)
-
-
-def _indexes(connection: apsw.Connection, table: str) -> dict[str, list[str]]:
-    names: list[Any] = connection.execute(queries.INDEXES_OF, (table,)).fetchall()
-    return {
-        index: [str(column) for (column,) in connection.execute(queries.INDEX_COLUMNS, (index,))] for (index,) in names
-    }
