@@ -18,7 +18,11 @@ LONGEST_NOTIFICATION_BYTES = 7_900
 
 
 class PostgresChannel:
-    """A `Channel`; see the contract. `own_backend` is the process that commits for us, whose news are none."""
+    """A `Channel`; see the contract. `own_backend` is the process that commits for us, whose news are none.
+
+    One thread may speak while another opens and hears: each has a connection of its own, which nobody else closes
+    under its feet (libpq does not survive that).
+    """
 
     def __init__(self, session: Session, own_backend: Callable[[], int | None]) -> None:
         self._session = session
@@ -27,8 +31,10 @@ class PostgresChannel:
         self._speaking: PatientConnection | None = None
 
     def open(self) -> None:
-        """Connect and listen. Raises StoreUnavailable."""
-        self.close()
+        """Connect and listen, anew if need be. Raises StoreUnavailable."""
+        if self._hearing is not None:
+            self._hearing.close()
+            self._hearing = None
         hearing = self._session.connect("listener")
         try:
             with translating(self._session.name):
@@ -39,7 +45,7 @@ class PostgresChannel:
         self._hearing = hearing
 
     def close(self) -> None:
-        """Hear and say no more. Idempotent."""
+        """Hear and say no more. Idempotent; not while another thread is in here."""
         for connection in (self._hearing, self._speaking):
             if connection is not None:
                 connection.close()
@@ -83,14 +89,12 @@ class PostgresChannel:
         text = word.decode()
         statement = queries.SAY if len(word) <= LONGEST_NOTIFICATION_BYTES else queries.SAY_AT_LENGTH
         with translating(self._session.name):
-            # `close` may take it away meanwhile.
-            speaking = self._speaking
-            if speaking is None:
-                speaking = self._speaking = self._session.connect("writer")
+            if self._speaking is None:
+                self._speaking = self._session.connect("writer")
             try:
-                speaking.execute(statement.encode(), [text])
+                self._speaking.execute(statement.encode(), [text])
             except BaseException:
-                speaking.close()
+                self._speaking.close()
                 self._speaking = None
                 raise
 

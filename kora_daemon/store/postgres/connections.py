@@ -127,7 +127,10 @@ class Connections:
     def backend(self) -> int | None:
         """The process of the database that writes for us, None when there is none just now."""
         writer = self._writer
-        return None if writer is None or writer.closed else writer.info.backend_pid
+        # The thread that writes may close it meanwhile.
+        with suppress(psycopg.OperationalError):
+            return None if writer is None else writer.info.backend_pid
+        return None
 
     def fetch(self, statement: str, bindings: Sequence[Binding] = ()) -> list[Row]:
         """The rows of a query, read in a transaction of their own."""

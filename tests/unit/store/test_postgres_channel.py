@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -113,6 +114,17 @@ def test_a_lost_connection_is_told_and_made_again(opened: Opened) -> None:
     talking.send(b'{"a":1}')
     append(store, operation(1))
     assert heard(listening, words=1, frontier=1) == (1, [b'{"a":1}'])
+
+
+def test_who_speaks_is_not_interrupted_by_listening_anew(opened: Opened) -> None:
+    (_, talking), (_, listening) = opened(), opened()
+    said = [str(number).encode() + b"!" for number in range(500)]
+    with ThreadPoolExecutor(1) as speaker:
+        speaking = speaker.submit(lambda: [talking.send(word) for word in said])
+        while not speaking.done():
+            talking.open()
+        speaking.result()
+    assert heard(listening, words=len(said)) == (None, said)
 
 
 def test_a_closed_channel_is_unavailable(opened: Opened) -> None:
