@@ -26,14 +26,14 @@ import trio
 from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.config import Settings, load_settings
 from kora_daemon.errors import ConfigError, KoraError, ListenError
+from kora_daemon.http.listener import Listener, ListenerOptions, addresses, tls_context
+from kora_daemon.http.surface import surface
 from kora_daemon.log import configure as configure_log
 from kora_daemon.parts import Parts, apply_rules, build_auth, build_store, load_parts
 from kora_daemon.protocol.rules import AcceptedScope
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.identification import AuthRules
-from kora_daemon.server.listener import Listener, ListenerOptions, addresses, tls_context
 from kora_daemon.server.options import ServerOptions
-from kora_daemon.server.routes import Routes
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.store_lock import serving
 from kora_daemon.version import VERSION
@@ -66,7 +66,7 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
     parts = load_parts(settings)
     options = server_options(settings, parts)
     server = SyncServer(build_store(settings.store), build_auth(settings, parts), options)
-    listener = Listener(server, Routes(server, settings.server.path), listener_options(settings))
+    listener = Listener(server, surface(server, settings.server.path), listener_options(settings))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as core:
             await server.start(core)

@@ -33,9 +33,9 @@ from kora_daemon.auth.mixed import MixedAuthProvider
 from kora_daemon.auth.revocations import RevocationList
 from kora_daemon.auth.scoping import Unrestricted
 from kora_daemon.auth.token import TokenAuthProvider
+from kora_daemon.http.listener import ListenerOptions
 from kora_daemon.server import hub, identification, rechecks
 from kora_daemon.server.identification import AuthRules
-from kora_daemon.server.listener import ListenerOptions
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.validation import ValidationContext
 from kora_daemon.store.contract import Store

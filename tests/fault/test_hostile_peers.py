@@ -12,8 +12,8 @@ import pytest
 import trio
 
 from kora_daemon.auth.contract import AuthContext
+from kora_daemon.http.listener import ListenerOptions
 from kora_daemon.protocol.uploads import UploadLimits
-from kora_daemon.server.listener import ListenerOptions
 from kora_daemon.server.sync_server import ServerOptions
 from tests.support.network import Client, Closed, Host, connected, running_server, streaming
 from tests.support.operations import wire_operation

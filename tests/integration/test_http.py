@@ -11,8 +11,9 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from kora_daemon.server import http, writer
-from kora_daemon.server.listener import ListenerOptions
+from kora_daemon.http import connection as http
+from kora_daemon.http.listener import ListenerOptions
+from kora_daemon.server import writer
 from kora_daemon.store.sqlite import SqliteStore
 from tests.support.devices import insert
 from tests.support.http import HttpClient, http_client

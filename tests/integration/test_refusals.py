@@ -10,8 +10,8 @@ import trio
 
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.auth.token import StaticTokenProvider
+from kora_daemon.http.listener import ListenerOptions
 from kora_daemon.server import hub
-from kora_daemon.server.listener import ListenerOptions
 from kora_daemon.server.options import ServerOptions
 from tests.support.devices import insert
 from tests.support.network import Host, connected, eventually, running_server, streaming

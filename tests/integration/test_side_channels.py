@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from kora_daemon.apply.pipeline import ApplyRules
+from kora_daemon.http.listener import ListenerOptions
 from kora_daemon.model import limits
 from kora_daemon.model.scope import ScopeMap
-from kora_daemon.server.listener import ListenerOptions
 from kora_daemon.server.sync_server import ServerOptions
 from tests.support.devices import wall_ms
 from tests.support.network import Client, Closed, Host, connected, eventually, running_server

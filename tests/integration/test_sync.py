@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import trio
 
+from kora_daemon.http.listener import ListenerOptions
 from kora_daemon.protocol import delivery
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server import hub, readers, tail, websocket
-from kora_daemon.server.listener import ListenerOptions
 from kora_daemon.server.sync_server import ServerOptions
 from kora_daemon.store.memory import MemoryStore
 from tests.support.devices import ids, insert, inserts, seed

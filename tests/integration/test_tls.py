@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from kora_daemon.http import connection as http
+from kora_daemon.http.listener import ListenerOptions, tls_context
 from kora_daemon.protocol.uploads import UploadLimits
-from kora_daemon.server import http, websocket
-from kora_daemon.server.listener import ListenerOptions, tls_context
+from kora_daemon.server import websocket
 from kora_daemon.server.options import ServerOptions
 from tests.support.devices import ids, insert
 from tests.support.http import http_client

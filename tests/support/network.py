@@ -13,9 +13,9 @@ import trio_websocket
 
 from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.auth.none import NoAuthProvider
-from kora_daemon.server.listener import Listener, ListenerOptions, addresses
+from kora_daemon.http.listener import Listener, ListenerOptions, addresses
+from kora_daemon.http.surface import surface
 from kora_daemon.server.options import ServerOptions
-from kora_daemon.server.routes import Routes
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
@@ -75,7 +75,7 @@ async def running_server(
         await server.start(nursery)
         with nothing_crashes():
             async with trio.open_nursery() as front:
-                listener = Listener(server, Routes(server, path), listening)
+                listener = Listener(server, surface(server, path), listening)
                 listeners = await listener.open()
                 front.start_soon(listener.serve, listeners, nursery)
                 try:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 import trio
 from msgspec import Struct
 
-from kora_daemon.server.http import HttpConnection, Request, Upgrade
-from kora_daemon.server.routes import Routes
+from kora_daemon.http.connection import Caller, HttpConnection, Upgrade
+from kora_daemon.http.routes import Routes
 from kora_daemon.server.services import Origin
 from kora_daemon.server.stream import FrameStream
 from kora_daemon.server.sync_server import SyncServer
@@ -71,35 +71,36 @@ class Listener:
         if self._options.tls is not None:
             stream = trio.SSLStream(accepted, self._options.tls, server_side=True, https_compatible=True)
         try:
-            upgrade = await HttpConnection(stream, self._routes.answer, self._routes.accepts_upgrade).serve()
+            caller = self._caller(accepted)
+            upgrade = await HttpConnection(stream, caller, self._routes.answer, self._routes.accepts_upgrade).serve()
             if upgrade is not None:
-                transport, origin = self._upgrade(stream, accepted, upgrade)
+                transport, origin = self._upgrade(stream, upgrade)
                 del upgrade
                 await self._server.handle_connection(transport, origin)
-        except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError):
             pass  # the peer has gone, or never spoke TLS
-        except Exception:
+        except* Exception:
             log.exception("http.crashed")
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await stream.aclose()
 
-    def _upgrade(
-        self, stream: trio.abc.Stream, accepted: trio.SocketStream, upgrade: Upgrade
-    ) -> tuple[WebSocketTransport, Origin]:
+    def _upgrade(self, stream: trio.abc.Stream, upgrade: Upgrade) -> tuple[WebSocketTransport, Origin]:
         options, request = self._options, upgrade.request
         frames = FrameStream(stream, request.raw, upgrade.behind, HANDSHAKE_MESSAGE_BYTES)
         transport = WebSocketTransport(frames, options.max_message_bytes, options.max_buffered_bytes)
-        tokens = request.query.get("token")
-        return transport, Origin(self._address(accepted, request), tokens[0] if tokens else None)
+        return transport, Origin(request.address, request.first("token"))
 
-    def _address(self, accepted: trio.SocketStream, request: Request) -> str:
-        """Who is calling: the peer, or what a trusted proxy says it forwards for."""
+    def _caller(self, accepted: trio.SocketStream) -> Caller:
         try:
-            address: str = accepted.socket.getpeername()[0]
+            peer: str = accepted.socket.getpeername()[0]
         except OSError:
-            return "unknown"
-        for forwarded in reversed(request.headers.get("x-forwarded-for", "").split(",")):
+            peer = "unknown"
+        return Caller(lambda headers: self._address(peer, headers))
+
+    def _address(self, address: str, headers: Mapping[str, str]) -> str:
+        """Who is calling: the peer, or what a trusted proxy says it forwards for."""
+        for forwarded in reversed(headers.get("x-forwarded-for", "").split(",")):
             if not self._is_trusted(address) or not forwarded.strip():
                 break
             address = forwarded.strip()

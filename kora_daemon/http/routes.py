@@ -1,0 +1,74 @@
+"""What is answered under which path."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+from msgspec import Struct
+
+from kora_daemon.http.access import Access, Role
+from kora_daemon.http.messages import HttpError, Request, Response
+
+
+class Route(Struct, frozen=True):
+    """A path, or everything below it, and what answers there. Without a `role` everybody may ask.
+
+    Who may GET may HEAD. A `fallback` answers what no other route does.
+    """
+
+    path: str
+    methods: tuple[str, ...]
+    answer: Callable[[Request], Awaitable[Response]]
+    role: Role | None = None
+    below: bool = False
+    """Also all paths that begin with it and a slash."""
+
+
+class Routes:
+    """Finds the route of a request: the path itself, else the longest one above it."""
+
+    def __init__(self, access: Access, routes: Iterable[Route], sync_path: str) -> None:
+        self._access = access
+        self._sync_path = sync_path
+        self._exact: dict[str, list[Route]] = {}
+        self._above: dict[str, list[Route]] = {}
+        for route in routes:
+            self._exact.setdefault(route.path, []).append(route)
+            if route.below:
+                self._above.setdefault(route.path.rstrip("/"), []).append(route)
+
+    def accepts_upgrade(self, request: Request) -> bool:
+        """Whether a WebSocket may be opened here; a malformed upgrade is answered like a plain request."""
+        return (
+            request.path == self._sync_path
+            and request.method == "GET"
+            and request.headers.get("sec-websocket-version") == "13"
+            and "sec-websocket-key" in request.headers
+        )
+
+    async def answer(self, request: Request) -> Response:
+        """The answer to a plain request. Raises HttpError for one that is none of ours, or not for whoever asks."""
+        found = self._find(request.path)
+        if not found:
+            raise HttpError(
+                404, f"Nothing here. Devices connect to {self._sync_path}, /health tells how this server is"
+            )
+        wanted = "GET" if request.method == "HEAD" else request.method
+        for route in found:
+            if wanted in route.methods:
+                if route.role is not None:
+                    self._access.require(request, route.role)
+                return await route.answer(request)
+        possible = sorted({method for route in found for method in route.methods})
+        if "GET" in possible and found[0].path != self._sync_path:
+            possible.insert(1, "HEAD")
+        raise HttpError(405, f"{request.method} is not possible here", allow=", ".join(possible))
+
+    def _find(self, path: str) -> list[Route]:
+        if path in self._exact:
+            return self._exact[path]
+        while path:
+            path = path.rpartition("/")[0]
+            if path in self._above:
+                return self._above[path]
+        return []

@@ -1,0 +1,20 @@
+"""Everything the daemon answers over HTTP, put together."""
+
+from __future__ import annotations
+
+from kora_daemon.http.access import Access
+from kora_daemon.http.health import health_route
+from kora_daemon.http.messages import Request, Response, text_response
+from kora_daemon.http.routes import Route, Routes
+from kora_daemon.server.sync_server import SyncServer
+
+
+def surface(server: SyncServer, sync_path: str, access: Access | None = None) -> Routes:
+    """The routes of a daemon whose devices connect to `sync_path`."""
+    routes = [Route(sync_path, ("GET",), _only_websockets), health_route(server)]
+    return Routes(access or Access(), routes, sync_path)
+
+
+async def _only_websockets(_request: Request) -> Response:
+    text = "This is a Kora sync endpoint: open a WebSocket (RFC 6455, version 13) here"
+    return text_response(426, text, upgrade="websocket", connection="Upgrade", **{"sec-websocket-version": "13"})
