@@ -26,6 +26,7 @@ import trio
 from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.config import Settings, load_settings
 from kora_daemon.errors import ConfigError, KoraError, ListenError
+from kora_daemon.http.access import Access, Tokens
 from kora_daemon.http.listener import Listener, ListenerOptions, addresses, tls_context
 from kora_daemon.http.surface import surface
 from kora_daemon.log import configure as configure_log
@@ -66,7 +67,8 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
     parts = load_parts(settings)
     options = server_options(settings, parts)
     server = SyncServer(build_store(settings.store), build_auth(settings, parts), options)
-    listener = Listener(server, surface(server, settings.server.path), listener_options(settings))
+    access = Access(tokens(settings))
+    listener = Listener(server, surface(server, settings.server.path, access), listener_options(settings))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as core:
             await server.start(core)
@@ -82,7 +84,7 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
                     log.info("daemon.ready", version=VERSION, urls=urls, store=settings.store.kind)
                     _warn_if_open(settings, listeners)
                     on_ready(urls)
-                    await _until_told_to_stop(signals, settings, parts, server, listener)
+                    await _until_told_to_stop(signals, settings, parts, server, listener, access)
                     front.cancel_scope.cancel()
                 core.start_soon(_exit_at_once, signals)
                 await server.stop()
@@ -100,13 +102,18 @@ def _warn_if_open(settings: Settings, listeners: list[trio.SocketListener]) -> N
 
 
 async def _until_told_to_stop(
-    signals: AsyncIterator[int], settings: Settings, parts: Parts, server: SyncServer, listener: Listener
+    signals: AsyncIterator[int],
+    settings: Settings,
+    parts: Parts,
+    server: SyncServer,
+    listener: Listener,
+    access: Access,
 ) -> None:
     async for number in signals:
         if number != signal.SIGHUP:
             log.info("daemon.stopping", signal=signal.Signals(number).name)
             return
-        settings = await trio.to_thread.run_sync(_reload, settings, parts, server, listener)
+        settings = await trio.to_thread.run_sync(_reload, settings, parts, server, listener, access)
 
 
 async def _exit_at_once(signals: AsyncIterator[int]) -> None:
@@ -116,10 +123,10 @@ async def _exit_at_once(signals: AsyncIterator[int]) -> None:
             os._exit(1)
 
 
-def _reload(settings: Settings, parts: Parts, server: SyncServer, listener: Listener) -> Settings:
-    """Apply what can change live: log level, auth, limits, certificate. All of the file is good, or nothing changes.
+def _reload(settings: Settings, parts: Parts, server: SyncServer, listener: Listener, access: Access) -> Settings:
+    """Apply what can change live: log level, auth, limits, certificate, admin tokens.
 
-    Keys, secrets and lists are read again. Schema and the app's code stay as they are: tables can't change under a
+    All of the file is good, or nothing changes. Keys, secrets and lists are read again. Schema and the app's code stay as they are: tables can't change under a
     running server, nor can modules.
     """
     if settings.source is None:
@@ -136,6 +143,7 @@ def _reload(settings: Settings, parts: Parts, server: SyncServer, listener: List
     configure_log(fresh.log.level, fresh.log.format)
     server.reconfigure(auth, options)
     listener.reconfigure(listening)
+    access.tokens = tokens(fresh)
     log.info("daemon.reloaded")
     return fresh
 
@@ -186,6 +194,12 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
         reader_threads=settings.store.readers,
         outage_patience=settings.store.outage_patience,
     )
+
+
+def tokens(settings: Settings) -> Tokens:
+    """What opens the operational endpoints."""
+    admin = settings.admin
+    return Tokens(admin.admin_token, admin.metrics_token, admin.backup_token, admin.data_token)
 
 
 def listener_options(settings: Settings) -> ListenerOptions:

@@ -67,7 +67,7 @@ class Routes:
     def _find(self, path: str) -> list[Route]:
         if path in self._exact:
             return self._exact[path]
-        while path:
+        while path.startswith("/"):
             path = path.rpartition("/")[0]
             if path in self._above:
                 return self._above[path]

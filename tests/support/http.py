@@ -53,6 +53,14 @@ class HttpClient:
         await self.say(data + (self._http.send(h11.EndOfMessage()) or b""))
         return await self._answer()
 
+    async def hear(self, method: str) -> Answer:
+        """The answer to a request that was sent by `say`."""
+        if self._http.our_state is h11.DONE:
+            self._http.start_next_cycle()
+        self._http.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
+        self._http.send(h11.EndOfMessage())
+        return await self._answer()
+
     async def _answer(self) -> Answer:
         status, body = 0, b""
         headers: dict[str, str] = {}
