@@ -126,8 +126,8 @@ async def _exit_at_once(signals: AsyncIterator[int]) -> None:
 def _reload(settings: Settings, parts: Parts, server: SyncServer, listener: Listener, access: Access) -> Settings:
     """Apply what can change live: log level, auth, limits, certificate, admin tokens.
 
-    All of the file is good, or nothing changes. Keys, secrets and lists are read again. Schema and the app's code stay as they are: tables can't change under a
-    running server, nor can modules.
+    All of the file is good, or nothing changes. Keys, secrets and lists are read again. Schema and the app's code stay
+    as they are: tables can't change under a running server, nor can modules.
     """
     if settings.source is None:
         log.warning("daemon.reload_failed", problem="there is no configuration file to read again")
