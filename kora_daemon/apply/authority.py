@@ -40,9 +40,8 @@ class Authority(Struct, frozen=True):
     handover: bool = True
 
 
-def scope_problem(work: Work, authority: Authority, operation: Operation, data: JsonValue) -> bool:
-    """Whether an operation lies outside the scopes of a session, by the record as it is at this moment."""
-    scopes = authority.scopes
+def is_outside(work: Work, scopes: ScopeMap | None, operation: Operation, data: JsonValue) -> bool:
+    """Whether an operation lies outside these scopes, by the record as it is now; `data` is its data, read."""
     if scopes is None:
         return False
     scope = scopes.get(operation.collection)
@@ -111,19 +110,14 @@ class NodeClaims:
         self._work = work
         self._server_node_id = server_node_id
         self._claims: dict[str, str | None] = {}
-        self.strangers: dict[str, int] = {}
-        """Session's node id -> how many operations it has brought in the name of other devices."""
 
     def expect(self, node_ids: set[str]) -> None:
         """These will be asked about."""
         self._claims = dict.fromkeys(node_ids) | dict(self._work.claims(node_ids))
 
-    def mismatch(self, authority: Authority, operation: Operation) -> bool:
-        """Whether an operation must be refused."""
-        if authority.binding == "off" or self._is_own(authority, operation):
-            return False
-        self.strangers[authority.node_id] = self.strangers.get(authority.node_id, 0) + 1
-        return authority.binding == "enforce"
+    def is_foreign(self, authority: Authority, operation: Operation) -> bool:
+        """Whether an operation comes in the name of somebody else's device; with the binding off nobody asks."""
+        return authority.binding != "off" and not self._is_own(authority, operation)
 
     def accepted(self, authority: Authority, operation: Operation) -> None:
         """An operation has got through: with the first one that is its own a session claims its node id."""

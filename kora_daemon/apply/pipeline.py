@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from kora_daemon.apply.author import Author, Draft
-from kora_daemon.apply.authority import Authority, NodeClaims, jumps, scope_problem
+from kora_daemon.apply.authority import Authority, NodeClaims, is_outside, jumps
 from kora_daemon.apply.constraints import constraint_problem
 from kora_daemon.apply.references import Effect, Restricted, plan_effects
 from kora_daemon.apply.values import value_problem
@@ -80,46 +80,49 @@ class Pipeline:
             claims.expect(bound)
         seen = tx.known_ids([operation.id for batch in batches for operation in batch])
         work.load(RecordKey(one.collection, one.record_id) for batch in batches for one in batch if one.id not in seen)
-        places: list[tuple[int, list[Rejection]]] = []
+        outcomes: list[BatchOutcome] = []
+        ends: list[int] = []
         for batch, authority in zip(batches, whose, strict=True):
-            rejections: list[Rejection] = []
+            outcome = BatchOutcome([], [])
             for operation in batch:
                 if operation.id not in seen:
-                    rejection = None if authority is None else self._trespass(work, claims, authority, operation)
-                    rejection = rejection or self.apply_one(work, operation)
-                    if rejection is not None:
-                        rejections.append(rejection)
-                        continue
-                    seen.add(operation.id)
-                    if authority is not None:
-                        claims.accepted(authority, operation)
-            places.append((work.accepted, rejections))
-        outcomes = list(_outcomes(work.finish(), places))
-        for outcome, authority in zip(outcomes, whose, strict=True):
+                    rejection = self._take(work, claims, authority, operation, outcome)
+                    if rejection is None:
+                        seen.add(operation.id)
+                    else:
+                        outcome.rejections.append(rejection)
+            outcomes.append(outcome)
+            ends.append(work.accepted)
+        written = work.finish()
+        for outcome, begin, end in zip(outcomes, [0, *ends], ends, strict=False):
+            outcome.applied = list(written[begin:end])
             outcome.has_moved = work.has_moved
-            outcome.strangers = 0 if authority is None else claims.strangers.get(authority.node_id, 0)
         return outcomes
 
     def work(self, tx: WriteTransaction, now_ms: int) -> Work:
         """A write transaction as the judgement sees it; `now_ms` is the server's clock, ms since the epoch."""
         return Work(tx, now_ms, moves_history=self.rules.moves_history)
 
-    def _trespass(self, work: Work, claims: NodeClaims, authority: Authority, operation: Operation) -> Rejection | None:
-        """Refuse what a session may not write. The text never says what there is."""
-        if scope_problem(work, authority, operation, data_of(operation)):
-            return refuse(operation, "SCOPE_VIOLATION", "The operation is outside the scope of this session")
-        if jumps(work, operation):
-            text = f"sequence number {operation.sequence_number} is too far above those known of its node"
-            return refuse(operation, "INVALID_OPERATION", text)
-        if claims.mismatch(authority, operation):
-            return refuse(operation, "NODE_ID_MISMATCH", "The operation is not in the name of this session's device")
-        return None
+    def _take(
+        self, work: Work, claims: NodeClaims, authority: Authority | None, operation: Operation, outcome: BatchOutcome
+    ) -> Rejection | None:
+        data = data_of(operation)
+        if authority is None:
+            return self.apply_one(work, operation, data)
+        foreign = claims.is_foreign(authority, operation)
+        outcome.strangers += foreign
+        rejection = _trespass(work, authority, operation, data, foreign) or self.apply_one(work, operation, data)
+        if rejection is None:
+            claims.accepted(authority, operation)
+        return rejection
 
-    def apply_one(self, work: Work, operation: Operation) -> Rejection | None:
-        """Judge one operation with a new id; accept it and what it brings about, or say why not."""
+    def apply_one(self, work: Work, operation: Operation, data: JsonValue) -> Rejection | None:
+        """Judge one operation with a new id; accept it and what it brings about, or say why not.
+
+        `data` is its data, read.
+        """
         schema = self.rules.schema
         collection = None if schema is None else schema.collections.get(operation.collection)
-        data = data_of(operation)
         if schema is None or collection is None or not work.has_table(collection.name):
             work.accept(operation, data)
             return None
@@ -178,8 +181,15 @@ def refuse(operation: Operation, code: str, message: str) -> Rejection:
     return Rejection(operation.id, operation.collection, operation.record_id, code, message)
 
 
-def _outcomes(written: Sequence[LogEntry], places: Sequence[tuple[int, list[Rejection]]]) -> Iterator[BatchOutcome]:
-    begin = 0
-    for end, rejections in places:
-        yield BatchOutcome(list(written[begin:end]), rejections)
-        begin = end
+def _trespass(
+    work: Work, authority: Authority, operation: Operation, data: JsonValue, foreign: bool
+) -> Rejection | None:
+    """Refuse what a session may not write. The text never says what there is."""
+    if is_outside(work, authority.scopes, operation, data):
+        return refuse(operation, "SCOPE_VIOLATION", "The operation is outside the scope of this session")
+    if jumps(work, operation):
+        text = f"sequence number {operation.sequence_number} is too far above those known of its node"
+        return refuse(operation, "INVALID_OPERATION", text)
+    if foreign and authority.binding == "enforce":
+        return refuse(operation, "NODE_ID_MISMATCH", "The operation is not in the name of this session's device")
+    return None

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from kora_daemon.apply.author import Draft
 from kora_daemon.apply.pipeline import Pipeline
 from kora_daemon.apply.predicates import Predicate, satisfies
-from kora_daemon.apply.work import Work
+from kora_daemon.apply.work import Work, data_of
 from kora_daemon.materialization.atomic import compose, read_intents
 from kora_daemon.materialization.columns import shown_fields
 from kora_daemon.materialization.fold import RecordState
@@ -164,7 +164,8 @@ def _mutate(pipeline: Pipeline, work: Work, wanted: Mutation) -> Rejection | Non
     problem = _problem(pipeline, wanted)
     if problem is not None:
         return Rejection("", wanted.collection, wanted.record_id or "", *problem)
-    return pipeline.apply_one(work, _authored(pipeline, work, wanted))
+    operation = _authored(pipeline, work, wanted)
+    return pipeline.apply_one(work, operation, data_of(operation))
 
 
 def _problem(pipeline: Pipeline, wanted: Mutation) -> tuple[str, str] | None:

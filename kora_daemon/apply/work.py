@@ -159,20 +159,28 @@ class Work:
 
     def _restamp(self) -> None:
         """Let all operations of records that have moved between scopes say what these are now."""
+        if not self._moved:
+            return
+        moved: dict[RecordKey, tuple[str, dict[str, int]]] = {}
         for key in self._moved:
             shape = self._shapes[key.collection]
             stamp = stamp_of_any(shape, self._states[key], shape.kinds)
             self._tx.restamp(key, stamp, only_missing=False)
             # Whoever sees the record now has to get all of it.
-            sequences = {one.operation.id: one.sequence for one in self._tx.requeue(key)} if self._moves_history else {}
-            self._written = [
-                replace(one, stamp=stamp, sequence=sequences.get(one.operation.id, one.sequence))
-                if (one.operation.collection, one.operation.record_id) == key
-                else one
-                for one in self._written
-            ]
-            self.has_moved = True
+            requeued = self._tx.requeue(key) if self._moves_history else ()
+            moved[key] = stamp, {one.operation.id: one.sequence for one in requeued}
+        self._written = [_restamped(one, moved) for one in self._written]
+        self.has_moved = True
         self._moved = {}
+
+
+def _restamped(entry: LogEntry, moved: Mapping[RecordKey, tuple[str, dict[str, int]]]) -> LogEntry:
+    """An entry of this write as it stands now that records have moved: stamp of the record, and perhaps sequence."""
+    found = moved.get(RecordKey(entry.operation.collection, entry.operation.record_id))
+    if found is None:
+        return entry
+    stamp, sequences = found
+    return replace(entry, stamp=stamp, sequence=sequences.get(entry.operation.id, entry.sequence))
 
 
 def _moved(shape: Shape, before: RecordState, after: RecordState) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import trio
 
-from kora_daemon.apply.authority import Authority, scope_problem
+from kora_daemon.apply.authority import Authority, is_outside
 from kora_daemon.apply.pipeline import ApplyRules, Pipeline
 from kora_daemon.apply.work import Work
 from kora_daemon.auth.scope_maps import checked_scopes
@@ -114,7 +114,7 @@ def test_an_upload_against_scopes_and_a_stored_record(case: Case) -> None:
     assert [one.code for one in outcome.rejections] == ([] if case["expect"]["write"] else ["SCOPE_VIOLATION"])
     if record is not None and case["scopes"] is not None:
         with store.transaction() as tx:
-            verdict = scope_problem(Work(tx, 1), Authority("n", case["scopes"]), new, operation["data"])
+            verdict = is_outside(Work(tx, 1), case["scopes"], new, operation["data"])
         assert isinstance(verdict, bool)
 
 
