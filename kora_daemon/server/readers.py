@@ -26,7 +26,7 @@ from kora_daemon.server.references import references
 from kora_daemon.server.selectors import author_selectors, page_selectors
 from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES
 from kora_daemon.server.threads import ThreadPool
-from kora_daemon.server.visible import ScopedFields, apart, entries_by_records
+from kora_daemon.server.visible import NO_FIELDS, ScopedFields, apart, entries_by_records
 from kora_daemon.store.contract import Store
 from kora_daemon.wire import json as codec
 
@@ -167,7 +167,7 @@ class Readers:
     def _warn_of_scan(self, view: View) -> None:
         """Say once of each collection that its scope is not one that the index knows."""
         for collection, where in (view.scopes or {}).items():
-            unknown = where.keys() - set(self._scoped.get(collection, ()))
+            unknown = where.keys() - self._scoped.get(collection, NO_FIELDS)
             if unknown and collection not in self._warned and len(self._warned) < MAX_WARNINGS:
                 self._warned.add(collection)
                 hint = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kora_daemon.materialization.scope_keys import MAX_SELECTORS, Selector, scope_key
 from kora_daemon.model.scope import ScopeMap, Where, plain_where
 from kora_daemon.model.view import View
-from kora_daemon.server.visible import ScopedFields
+from kora_daemon.server.visible import NO_FIELDS, ScopedFields
 
 
 def page_selectors(view: View, scoped: ScopedFields) -> list[Selector] | None:
@@ -27,7 +27,7 @@ def page_selectors(view: View, scoped: ScopedFields) -> list[Selector] | None:
 def author_selectors(view: View, scoped: ScopedFields) -> list[Selector] | None:
     """Selectors that find at least what lies in the view's scopes, and little more; None where the index can't tell."""
     scopes = view.scopes or {}
-    known = all(where.keys() <= set(scoped.get(name, ())) for name, where in scopes.items())
+    known = all(where.keys() <= scoped.get(name, NO_FIELDS) for name, where in scopes.items())
     if not known or len(scopes) > MAX_SELECTORS:
         return None
     return [_selector(collection, where, scoped) for collection, where in scopes.items()]
@@ -45,7 +45,7 @@ def scope_selectors(scopes: ScopeMap, scoped: ScopedFields) -> list[Selector]:
 
 
 def _selector(collection: str, where: Where, scoped: ScopedFields) -> Selector:
-    indexed = scoped.get(collection, ())
+    indexed = scoped.get(collection, NO_FIELDS)
     keys = (scope_key(collection, field, value) for field, value in where.items() if field in indexed)
     return Selector(collection, tuple(key for key in keys if key is not None))
 

@@ -173,7 +173,7 @@ class SyncServer:
         schema = options.apply.schema
         collections = {} if schema is None else schema.collections
         hub = Hub(frontier, {name: frozenset({*one.fields, "id"}) for name, one in collections.items()})
-        scoped = {name: one.scoped for name, one in collections.items()}
+        scoped = {name: frozenset(one.scoped) for name, one in collections.items()}
         readers = Readers(self._store, encode_entry, options.reader_threads, scoped)
         pipeline = Pipeline(self._store.node_id, options.apply)
         return Services(

@@ -20,8 +20,9 @@ from kora_daemon.model.view import Rule, View
 
 LookUp = Callable[[Iterable[RecordKey]], Mapping[RecordKey, Mapping[str, Any]]]
 """What records are now."""
-ScopedFields = Mapping[str, Collection[str]]
+ScopedFields = Mapping[str, frozenset[str]]
 """Collection -> the fields whose stamps say what the record is now, not what it was."""
+NO_FIELDS: frozenset[str] = frozenset()
 KnownFields = Mapping[str, frozenset[str]]
 """Collection -> the fields that its records have. What a stamp does not name of them is null."""
 
@@ -128,7 +129,7 @@ def _is_doubtful(rule: Rule | None, entry: DeliveryEntry, scoped: ScopedFields) 
         return False
     judged = judged_by(entry)
     missing = (rule.fields - judged.carried.keys()) | rule.by_record
-    return bool(missing) and (judged.stamped is None or not missing <= set(scoped.get(entry.collection, ())))
+    return bool(missing) and (judged.stamped is None or not missing <= scoped.get(entry.collection, NO_FIELDS))
 
 
 def judged_by(entry: DeliveryEntry) -> Judged:

@@ -18,7 +18,7 @@ from tests.support.records import Node, apply, bring_to, schema_of
 from tests.support.stores import RECORD_STORES
 
 SCHEMA = schema_of(1, scope=["owner"], todos={"owner": "string", "title": "string"})
-SCOPED = {"todos": ("owner",)}
+SCOPED = {"todos": frozenset({"owner"})}
 ALICE = View({"todos": {"owner": "alice"}})
 ALL = View()
 

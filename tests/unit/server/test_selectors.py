@@ -8,7 +8,7 @@ from kora_daemon.materialization.scope_keys import MAX_SELECTORS, Selector, scop
 from kora_daemon.model.view import View
 from kora_daemon.server.selectors import author_selectors, page_selectors
 
-SCOPED = {"todos": ("userId", "orgId"), "notes": ("userId",)}
+SCOPED = {"todos": frozenset({"userId", "orgId"}), "notes": frozenset({"userId"})}
 
 
 def where(collection: str, **fields: Any) -> Selector:

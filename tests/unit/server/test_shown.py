@@ -16,7 +16,7 @@ from kora_daemon.model.view import View
 from kora_daemon.server.visible import entries_by_records
 from tests.support.operations import entry
 
-SCOPED = {"todos": ("userId",)}
+SCOPED = {"todos": frozenset({"userId"})}
 
 
 class Records:
