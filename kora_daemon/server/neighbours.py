@@ -20,7 +20,7 @@ from kora_daemon.protocol.messages import DocumentUpdate
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.side_channels import SideChannels
 from kora_daemon.server.threads import ThreadPool
-from kora_daemon.store.contract import Channel
+from kora_daemon.store.channel import Channel
 
 FLUSH_INTERVAL_S = 0.02
 """Between two words of ours: what happens meanwhile goes into one."""

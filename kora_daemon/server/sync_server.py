@@ -37,7 +37,8 @@ from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
 from kora_daemon.server.validation import Validation
 from kora_daemon.server.writer import TrustedRequest, Writer
-from kora_daemon.store.contract import Channel, Store
+from kora_daemon.store.channel import Channel
+from kora_daemon.store.contract import Store
 
 log = structlog.get_logger("kora.server")
 

@@ -17,6 +17,7 @@ from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Schema
+from kora_daemon.store.channel import Channel
 
 
 class WriteTransaction(Protocol):
@@ -237,6 +238,10 @@ class Store(Protocol):
         """The entries with these delivery sequences, in the order given; unknown ones are left out."""
         ...
 
+    def sequence_of(self, operation_id: str) -> int | None:
+        """The delivery sequence of an operation, None for one that is not in the log."""
+        ...
+
     def causal_keys_above(self, vector: Mapping[str, int]) -> list[CausalKey]:
         """Keys of all entries whose sequence number is above their author's entry in `vector` (missing = 0).
 
@@ -315,33 +320,6 @@ class Store(Protocol):
 
         Such a replay knows no fields, so records are as they were written, without times and atomic composition.
         """
-        ...
-
-
-class Channel(Protocol):
-    """Carries words between the servers on one database. All but `fileno` may block, and raise StoreError."""
-
-    def open(self) -> None:
-        """Connect and listen; what was said before is not heard. Opens anew what is open."""
-        ...
-
-    def close(self) -> None:
-        """Give everything back. Idempotent."""
-        ...
-
-    def fileno(self) -> int:
-        """Readable as soon as there may be something to drain."""
-        ...
-
-    def drain(self) -> tuple[int | None, list[bytes]]:
-        """What was heard since: the largest delivery sequence that another server has committed, and all words.
-
-        May have to ask for the words, so it may block for a moment.
-        """
-        ...
-
-    def send(self, word: bytes) -> None:
-        """Say a word of any length to all others, and perhaps oneself."""
         ...
 
 

@@ -162,6 +162,11 @@ class MemoryStore:
         with self._reading() as log:
             return log.at(sequences)
 
+    def sequence_of(self, operation_id: str) -> int | None:
+        """The delivery sequence of an operation, None for one that is not in the log."""
+        with self._reading() as log:
+            return log.sequence_of(operation_id)
+
     def causal_keys_above(self, vector: Mapping[str, int]) -> list[CausalKey]:
         """Keys of all entries above `vector`, in delivery order."""
         with self._reading() as log:

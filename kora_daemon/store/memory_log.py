@@ -78,6 +78,12 @@ class MemoryLog:
         places = ((bisect_left(self._sequences, sequence), sequence) for sequence in sequences)
         return [self.entries[p] for p, n in places if p < len(self.entries) and self._sequences[p] == n]
 
+    def sequence_of(self, operation_id: str) -> int | None:
+        """The delivery sequence of an operation, None for one that is not in the log; looks through it."""
+        if operation_id not in self.ids:
+            return None
+        return next(entry.sequence for entry in self.entries if entry.operation.id == operation_id)
+
     def causal_keys_above(self, vector: Mapping[str, int]) -> list[CausalKey]:
         """Keys of all entries above `vector`, in delivery order."""
         found: list[int] = []

@@ -28,6 +28,7 @@ AUTHORS_AFTER = "SELECT DISTINCT +node_id FROM operations WHERE delivery_seq > ?
 """The plus keeps SQLite from walking through the log by node id to spare itself the sorting."""
 ENTRIES_AFTER = _select(_ENTRY, "operations WHERE delivery_seq > ? ORDER BY delivery_seq LIMIT ?")
 ENTRIES_AT = _select(_ENTRY, "operations WHERE delivery_seq IN (SELECT value FROM json_each(?))")
+SEQUENCE_OF = "SELECT delivery_seq FROM operations WHERE id IN (SELECT value FROM json_each(?))"
 CLAIMS = """
     SELECT node_id, claimed_by FROM kora_nodes
     WHERE claimed_by IS NOT NULL AND node_id IN (SELECT value FROM json_each(?))

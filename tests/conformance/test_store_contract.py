@@ -225,6 +225,14 @@ def test_entries_are_read_by_position_in_the_order_given(store: Store) -> None:
     assert store.entries_at([]) == []
 
 
+def test_an_operation_is_found_by_its_id(store: Store) -> None:
+    append(store, *operations(range(1, 4)))
+    entry = store.entries_after(1, 1)[0]
+    assert store.sequence_of(entry.operation.id) == 2
+    assert store.sequence_of("nothing of the kind") is None
+    assert store.sequence_of("nul\0 and half \ud800") is None
+
+
 def test_causal_keys_above_a_vector_come_in_delivery_order(store: Store) -> None:
     append(store, operation(2), operation(1, "node-b"), operation(1), operation(3, "node-c"), operation(2, "node-b"))
     above = {"node-a": 1, "node-b": 2, "stranger": 7}

@@ -7,11 +7,12 @@ characters, practically all, are stored as they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.store import tables
@@ -106,3 +107,14 @@ def _written(found: re.Match[str]) -> str:
 def _meant(found: re.Match[str]) -> str:
     first, second = found[0][0], found[0][1]
     return chr(ord(second) - 1) if first == _LOW else chr(ord(_HIGH) + ord(second) - 1)
+
+
+def stored_selectors(selectors: Iterable[Selector]) -> list[Selector]:
+    """Selectors of collections as they are stored."""
+    return [one._replace(collection=stored_name(one.collection)) for one in selectors]
+
+
+def stored_id(where: Mapping[str, object]) -> Mapping[str, object]:
+    """Conditions on the id are about the name as it is stored."""
+    wanted = where.get("id")
+    return {**where, "id": stored_name(wanted)} if isinstance(wanted, str) else where

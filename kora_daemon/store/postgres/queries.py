@@ -150,6 +150,7 @@ INDEX_KNOWS_ALL = """
 RECORDS_AT = "SELECT DISTINCT collection, record_id FROM operations WHERE delivery_seq IN ({sequences})"
 AUTHORS_AT = "SELECT DISTINCT node_id FROM operations WHERE delivery_seq IN ({sequences})"
 ENTRIES_AT = _select(ENTRY_COLUMNS, "operations WHERE delivery_seq = ANY($1::bigint[])")
+SEQUENCE_OF = "SELECT delivery_seq FROM operations WHERE id = $1"
 ENTRIES_OF = _select(
     ENTRY_COLUMNS,
     "operations WHERE node_id = $1 AND sequence_number BETWEEN $2 AND $3 ORDER BY sequence_number, delivery_seq",

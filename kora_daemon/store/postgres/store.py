@@ -33,7 +33,9 @@ from kora_daemon.store.postgres.names import (
     read_memory,
     read_name,
     rows_json,
+    stored_id,
     stored_name,
+    stored_selectors,
 )
 from kora_daemon.store.postgres.sessions import Durability, PatientConnection, Session
 from kora_daemon.store.postgres.snapshot import PostgresSnapshot
@@ -166,7 +168,7 @@ class PostgresStore:
         """The entries in (after, upto] that any of the selectors selects, ascending; see the contract."""
         if not self._index_knows_all():
             return None
-        wanted, bindings = selection(_stored(selectors), after, upto, limit)
+        wanted, bindings = selection(stored_selectors(selectors), after, upto, limit)
         rows = self._connections.fetch(queries.numbered(wanted), bindings)
         return take_bytes(self.entries_at([sequence for (sequence,) in rows]), max_bytes)
 
@@ -174,7 +176,7 @@ class PostgresStore:
         """Node ids of the entries above `after` that any of the selectors selects; see the contract."""
         if not self._index_knows_all():
             return None
-        wanted, bindings = selection(_stored(selectors), after, ENDLESS, None)
+        wanted, bindings = selection(stored_selectors(selectors), after, ENDLESS, None)
         rows = self._connections.fetch(queries.numbered(queries.AUTHORS_AT.format(sequences=wanted)), bindings)
         return {read_name(node_id) for (node_id,) in rows}
 
@@ -204,6 +206,11 @@ class PostgresStore:
             rows = self._connections.fetch(queries.ENTRIES_AT, [wanted])
             found = {entry.sequence: entry for entry in map(read_entry, rows)}
         return [found[sequence] for sequence in sequences if sequence in found]
+
+    def sequence_of(self, operation_id: str) -> int | None:
+        """The delivery sequence of an operation, None for one that is not in the log."""
+        rows = self._connections.fetch(queries.SEQUENCE_OF, [stored_name(operation_id)])
+        return next((int(sequence) for (sequence,) in rows), None)
 
     def causal_keys_above(self, vector: Mapping[str, int]) -> list[CausalKey]:
         """Keys of all entries above `vector`, in delivery order."""
@@ -295,7 +302,7 @@ class PostgresStore:
     ) -> tuple[str, list[ColumnValue], Mapping[str, Kind]] | None:
         known = checked_collection(self._schema, collection)
         asked = checked_query(known, query or RecordQuery())
-        statement = SQL.select(known, asked, conditions(known, _stored_id(asked.where), Dialect.POSTGRES))
+        statement = SQL.select(known, asked, conditions(known, stored_id(asked.where), Dialect.POSTGRES))
         return None if statement is None else (queries.numbered(statement[0]), statement[1], known.kinds)
 
     def find_record(self, collection: str, record_id: str) -> Record | None:
@@ -320,7 +327,7 @@ class PostgresStore:
     def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
         """How many live records have these values. Raises `QueryError`."""
         known = checked_collection(self._schema, collection)
-        statement = SQL.count(collection, conditions(known, _stored_id(where or {}), Dialect.POSTGRES))
+        statement = SQL.count(collection, conditions(known, stored_id(where or {}), Dialect.POSTGRES))
         if statement is None:
             return 0
         text, bindings = statement
@@ -335,16 +342,6 @@ class PostgresStore:
             return replayed_records(read_entry(row).operation for row in rows)
 
 
-def _stored(selectors: Iterable[Selector]) -> list[Selector]:
-    return [one._replace(collection=stored_name(one.collection)) for one in selectors]
-
-
 def _record(kinds: Mapping[str, Kind], row: Row) -> Record:
     record_id, *columns = row
     return record_of(kinds, (read_name(record_id), *columns))
-
-
-def _stored_id(where: Mapping[str, object]) -> Mapping[str, object]:
-    """Conditions on the id are about the name as it is stored."""
-    wanted = where.get("id")
-    return {**where, "id": stored_name(wanted)} if isinstance(wanted, str) else where

@@ -187,6 +187,11 @@ class SqliteStore:
             found = {entry.sequence: entry for entry in map(tables.entry_of, rows)}
         return [found[sequence] for sequence in sequences if sequence in found]
 
+    def sequence_of(self, operation_id: str) -> int | None:
+        """The delivery sequence of an operation, None for one that is not in the log."""
+        with self._connections.rows(queries.SEQUENCE_OF, (json.dumps([operation_id]),)) as rows:
+            return next((int(sequence) for (sequence,) in rows), None)
+
     def causal_keys_above(self, vector: Mapping[str, int]) -> list[CausalKey]:
         """Keys of all entries above `vector`, in delivery order."""
         with self._connections.reading() as connection, connection:  # one snapshot for both statements

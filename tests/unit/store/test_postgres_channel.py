@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from kora_daemon.errors import StoreUnavailable
-from kora_daemon.store.contract import Channel
+from kora_daemon.store.channel import Channel
 from kora_daemon.store.postgres import PostgresStore
 from tests.support.log import RECEIVED_AT_MS, append, operation, operations
 from tests.support.postgres import server
