@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kora_daemon.http.access import Access
+from kora_daemon.http.explain import explain_route
 from kora_daemon.http.health import health_route
 from kora_daemon.http.messages import Request, Response, text_response
 from kora_daemon.http.routes import Route, Routes
@@ -11,7 +12,7 @@ from kora_daemon.server.sync_server import SyncServer
 
 def surface(server: SyncServer, sync_path: str, access: Access | None = None) -> Routes:
     """The routes of a daemon whose devices connect to `sync_path`."""
-    routes = [Route(sync_path, ("GET",), _only_websockets), health_route(server)]
+    routes = [Route(sync_path, ("GET",), _only_websockets), health_route(server), explain_route(server)]
     return Routes(access or Access(), routes, sync_path)
 
 

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple
 from kora_daemon.model.jsvalue import strictly_equal
 from kora_daemon.model.scope import Fields, ScopeMap, Where, accepted_scope, matches
 
+Subsets = tuple[tuple[str, Where], ...]
+"""Live queries: collection and the values that its records must have, any of those of a collection."""
+
 
 class Rule(NamedTuple):
     """When operations of a collection are shown: any of `alternatives` has to match, all are shown when there is none.
@@ -62,9 +65,7 @@ class View:
 
     __slots__ = ("_alternatives", "_rules", "by_record", "key", "scopes", "unrestricted")
 
-    def __init__(
-        self, scopes: ScopeMap | None = None, subsets: tuple[tuple[str, Where], ...] = (), *, by_record: bool = False
-    ) -> None:
+    def __init__(self, scopes: ScopeMap | None = None, subsets: Subsets = (), *, by_record: bool = False) -> None:
         self.scopes = None if scopes is None else accepted_scope(scopes)
         self.by_record = by_record
         self._alternatives: dict[str, list[Where]] = {}

@@ -42,6 +42,13 @@ class LogPositions(Struct, frozen=True, gc=False):
 Read = LogSpan | LogPositions
 
 
+class Progress(Struct, frozen=True, gc=False):
+    """Up to which delivery sequence a client has acknowledged what it may see of the log, and was sent it."""
+
+    acknowledged: int
+    sent: int
+
+
 class ResendTimer:
     """When to give up waiting for an acknowledgment: 2 s, doubling to 60 s while nothing moves."""
 
@@ -116,6 +123,11 @@ class WatermarkStream:
     def resend_due_ms(self) -> int | None:
         """When an overdue acknowledgment will count as lost; None while none is waited for."""
         return self._timer.due_ms
+
+    @property
+    def progress(self) -> Progress:
+        """How far the client is. With nothing under way it has all that was looked through."""
+        return Progress(self.acknowledged if self._flight or self.catching_up else self.scanned, self.scanned)
 
     def next_read(self, frontier: int) -> Read | None:
         """What to read now; None when all is sent or the client has to acknowledge first."""

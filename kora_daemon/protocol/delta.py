@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from kora_daemon.model.delivery import DeliveryBatch, Page
-from kora_daemon.protocol.delivery import WINDOW_BYTES, LogPositions, LogSpan, Read, ResendTimer
+from kora_daemon.protocol.delivery import WINDOW_BYTES, LogPositions, LogSpan, Progress, Read, ResendTimer
 from kora_daemon.protocol.messages import Acknowledgment
 
 WINDOW_BATCHES = 8
@@ -82,6 +82,11 @@ class VectorStream:
     def resend_due_ms(self) -> int | None:
         """When an overdue acknowledgment will count as lost; None while none is waited for."""
         return self._timer.due_ms
+
+    @property
+    def progress(self) -> Progress:
+        """How far the client is; the delta counts once it is taken as a whole, since it is in no order of the log."""
+        return Progress(self._taken if self._settled else 0, 0 if self.catching_up else self.scanned)
 
     def next_read(self, frontier: int) -> Read | None:
         """What to read now; None when all is sent or the client has to acknowledge first."""

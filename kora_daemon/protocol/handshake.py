@@ -10,8 +10,8 @@ from msgspec import Struct
 from kora_daemon.errors import ProtocolError
 from kora_daemon.model.jsvalue import as_integer, has_lone_surrogate
 from kora_daemon.model.operation import MAX_NAME_LENGTH, MAX_SAFE_INTEGER
-from kora_daemon.model.scope import READ_ONLY, ScopeMap, Where
-from kora_daemon.model.view import View
+from kora_daemon.model.scope import READ_ONLY, ScopeMap
+from kora_daemon.model.view import Subsets, View
 from kora_daemon.protocol.messages import Handshake
 
 MAX_VIEW_COLLECTIONS = 200
@@ -30,7 +30,7 @@ class Greeting(Struct, frozen=True):
     """The delivery watermark, None for a client of the version-vector generation."""
     cursor: Any
     scope: ScopeMap | None
-    subsets: tuple[tuple[str, Where], ...]
+    subsets: Subsets
 
 
 def read_greeting(handshake: Handshake) -> Greeting:
@@ -82,7 +82,7 @@ def _fields(where: object) -> dict[str, Any]:
     return {name: value for name, value in where.items() if name != READ_ONLY}
 
 
-def clean_subsets(value: object) -> tuple[tuple[str, Where], ...]:
+def clean_subsets(value: object) -> Subsets:
     """The well-formed entries of `syncQueries`, without repetitions (scopes.md section 5)."""
     if not isinstance(value, list) or len(value) > MAX_SUBSETS:
         return ()

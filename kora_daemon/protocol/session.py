@@ -10,11 +10,11 @@ from msgspec import UNSET, UnsetType
 from kora_daemon.errors import ProtocolError, SessionMisuse
 from kora_daemon.model.node import NodeNews
 from kora_daemon.model.scope import ScopeMap, accepted_scope, effective_scopes
-from kora_daemon.model.view import View
+from kora_daemon.model.view import Subsets, View
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
-from kora_daemon.protocol.delivery import WatermarkStream
+from kora_daemon.protocol.delivery import Progress, WatermarkStream
 from kora_daemon.protocol.delta import VectorStream
 from kora_daemon.protocol.handshake import Greeting, read_greeting
 from kora_daemon.protocol.moves import ANSWERING, LEGAL, Phase
@@ -62,6 +62,16 @@ class Session:
         if self.phase is Phase.CONNECTED:
             return self._handshake_due_ms
         return self._stream.resend_due_ms if self._stream is not None and self.phase is not Phase.CLOSED else None
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far the client is in the log, None before its handshake is answered."""
+        return None if self._stream is None else self._stream.progress
+
+    @property
+    def subsets(self) -> Subsets:
+        """The live queries that it told of in its handshake."""
+        return () if self._greeting is None else self._greeting.subsets
 
     def step(self, event: on.AnyEvent, now: on.Moment) -> list[do.Action]:
         """Take one event, at `now`; return what is to be done, in order.

@@ -190,6 +190,20 @@ class Readers:
     def _shown(self, view: View, entries: Sequence[LogEntry]) -> list[DeliveryEntry]:
         return entries_by_records(view, self._encoded(entries), self._scoped, self._store.current_fields)
 
+    async def find(self, operation_id: str) -> DeliveryEntry | None:
+        """The entry of an operation, None for one that is not in the log."""
+        return await self._threads.run(lambda: self._find(operation_id))
+
+    def _find(self, operation_id: str) -> DeliveryEntry | None:
+        sequence = self._store.sequence_of(operation_id)
+        return None if sequence is None else next(iter(self._encoded(self._store.entries_at([sequence]))), None)
+
+    async def shows(self, view: View, entry: DeliveryEntry) -> bool:
+        """Whether a view shows an entry, by what its record is now."""
+        return bool(
+            await self._threads.run(lambda: entries_by_records(view, [entry], self._scoped, self._store.current_fields))
+        )
+
     async def entries_after(self, sequence: int) -> list[DeliveryEntry]:
         """The entries that follow `sequence`, as far as a page goes, unfiltered."""
         return await self._threads.run(

@@ -22,6 +22,7 @@ from kora_daemon.server.admission import Admission
 from kora_daemon.server.awareness import AwarenessRelay
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.connection import Connection
+from kora_daemon.server.explain import Explanation, explain
 from kora_daemon.server.follower import LogFollower
 from kora_daemon.server.housekeeping import keep_house, prepare_records
 from kora_daemon.server.hub import Hub
@@ -261,6 +262,12 @@ class SyncServer:
     async def check_store(self) -> None:
         """Ask the store something; raises StoreError when it does not answer."""
         await self._running.readers.ask(lambda store: store.frontier())
+
+    async def explain(self, node_id: str, operation_id: str) -> Explanation:
+        """Why an operation was or was not delivered to the sessions of a device. Raises StoreError."""
+        readers = self._running.readers
+        sessions = [(one.session, one.granted) for one in self._connections if one.session.node_id == node_id]
+        return await explain(node_id, operation_id, await readers.find(operation_id), sessions, readers.shows)
 
     # Records and trusted writes
 
