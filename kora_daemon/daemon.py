@@ -27,7 +27,9 @@ from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.config import Settings, load_settings
 from kora_daemon.errors import ConfigError, KoraError, ListenError
 from kora_daemon.http.access import Access, Tokens
+from kora_daemon.http.control_socket import serve_control_socket
 from kora_daemon.http.listener import Listener, ListenerOptions, addresses, tls_context
+from kora_daemon.http.routes import Routes
 from kora_daemon.http.surface import surface
 from kora_daemon.log import configure as configure_log
 from kora_daemon.parts import Parts, apply_rules, build_auth, build_store, load_parts
@@ -68,10 +70,12 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
     options = server_options(settings, parts)
     server = SyncServer(build_store(settings.store), build_auth(settings, parts), options)
     access = Access(tokens(settings))
-    listener = Listener(server, surface(server, settings.server.path, access), listener_options(settings))
+    routes = surface(server, settings.server.path, access)
+    listener = Listener(server, routes, listener_options(settings))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as core:
             await server.start(core)
+            await _open_control_socket(settings, routes, core)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as front:
                     try:
@@ -91,6 +95,19 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
                 connections.cancel_scope.cancel()
             core.cancel_scope.cancel()
     log.info("daemon.stopped")
+
+
+async def _open_control_socket(settings: Settings, routes: Routes, core: trio.Nursery) -> None:
+    """Answer commands until the very end. Nobody asked for the usual place, so where that is not to be had: without."""
+    path = settings.control_socket
+    if path is None:
+        return
+    try:
+        await core.start(serve_control_socket, path, routes.answer)
+    except ListenError as error:
+        if settings.admin.socket is not None:
+            raise
+        log.warning("control.unavailable", problem=str(error))
 
 
 def _warn_if_open(settings: Settings, listeners: list[trio.SocketListener]) -> None:

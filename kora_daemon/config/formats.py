@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from kora_daemon.config.kinds import Kind, Unfit, kind_of_text, list_of, table_of, text
@@ -143,6 +144,28 @@ def file_to_write() -> Kind[Path]:
         return base / value
 
     return Kind(expects, parse, dump=str)
+
+
+MAX_SOCKET_PATH_BYTES = 107
+"""What the system's address of a Unix socket has room for."""
+
+
+def socket_path() -> Kind[Path | Literal[False]]:
+    """Where a Unix socket is to be, or that there is to be none."""
+    expects = f'a path of at most {MAX_SOCKET_PATH_BYTES} bytes, or "" or false for none'
+
+    def parse(value: object, base: Path) -> Path | Literal[False]:
+        if value is False or value == "":
+            return False
+        path = file_to_write().parse(value, base) if isinstance(value, str) else None
+        if path is None or len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+            raise Unfit(expects)
+        return path
+
+    def read(given: str) -> object:
+        return False if given.lower() == "false" else given
+
+    return Kind(expects, parse, read, dump=lambda path: str(path) if path else "")
 
 
 def file_to_read() -> Kind[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from kora_daemon.config import formats
 from kora_daemon.config.auth import AuthSettings
@@ -155,6 +156,12 @@ class AdminSettings:
     data_token: str | None = optional(
         text(), "${KORA_DATA_TOKEN}", "Token for the data API; without it that API is off.", secret=True
     )
+    socket: Path | Literal[False] | None = optional(
+        formats.socket_path(),
+        "kora.sock",
+        "Unix socket for commands on this host, which need no token; only the daemon's own user can open it. Without "
+        'it, kora.sock beside the SQLite file, with another store beside this file; "" = none.',
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,3 +267,11 @@ class Settings:
 
     source: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def control_socket(self) -> Path | None:
+        """Where the daemon can be reached on this host, None for nowhere."""
+        if self.admin.socket is None:
+            beside = self.store.path if self.store.kind == "sqlite" else self.source or Path("kora.toml")
+            return beside.with_name("kora.sock")
+        return self.admin.socket or None

@@ -338,3 +338,20 @@ def test_settings_can_be_written_in_python() -> None:
     assert settings.server.port == 4567
     with pytest.raises(AttributeError):
         settings.store.kind = "sqlite"
+
+
+@pytest.mark.parametrize("value", ['"/run/kora.sock"', '"control.sock"', '""', "false"])
+def test_a_control_socket_is_a_path_or_none(tmp_path: Path, value: str) -> None:
+    (tmp_path / "kora.toml").write_text(f"[admin]\nsocket = {value}\n")
+    assert load_settings(tmp_path / "kora.toml").admin.socket in (
+        Path("/run/kora.sock"),
+        tmp_path / "control.sock",
+        False,
+    )
+
+
+@pytest.mark.parametrize("value", ["true", "0", f'"{"k" * 108}"'])
+def test_a_control_socket_that_can_not_be_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / "kora.toml").write_text(f"[admin]\nsocket = {value}\n")
+    with pytest.raises(ConfigError, match=r"admin\.socket.*at most 107 bytes"):
+        load_settings(tmp_path / "kora.toml")
