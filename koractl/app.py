@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kora_daemon.errors import ConfigError, KoraError
-from koractl import apply, backups, config, init, records, serve, tables, token, version
+from koractl import apply, backups, config, explain, init, records, serve, tables, token, version
 from koractl.options import DebugOption, Invocation
 
 EXIT_FAILURE = 1
@@ -34,6 +34,7 @@ app.command("backfill")(tables.backfill)
 app.command("query")(records.query)
 app.command("count")(records.count)
 app.command("apply")(apply.apply)
+app.command("explain")(explain.explain)
 app.command("backup")(backups.backup)
 app.command("restore")(backups.restore)
 app.add_typer(config.app, name="config")
