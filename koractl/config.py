@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kora_daemon.config import load_settings
+from kora_daemon.config.json_schema import config_schema_text
 from kora_daemon.config.shown import effective_toml
 from koractl.access import write_access, write_access_json
 from koractl.checks import check_settings
@@ -37,3 +38,13 @@ def check(
         return
     typer.echo(f"{config} is fine.")
     write_access(settings.auth, schema)
+
+
+@app.command()
+def schema(debug: DebugOption = False) -> None:
+    """Print a JSON Schema of the configuration file, for editors: completion, explanations, checks while typing.
+
+    The file's first line names it, such as #:schema kora.schema.json
+    """
+    del debug
+    typer.echo(config_schema_text(), nl=False)

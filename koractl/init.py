@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from kora_daemon.config.json_schema import SCHEMA_FILE, config_schema_text
 from kora_daemon.errors import KoraError
 from koractl.options import DebugOption
 
@@ -17,24 +18,28 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to; made when it is not there.")] = Path(),
     debug: DebugOption = False,
 ) -> None:
-    """Write a commented kora.toml and a sample schema.json; never overwrite a file."""
+    """Write a commented kora.toml, what editors know it by, and a sample schema.json; never overwrite a file."""
     del debug
     config = folder / "kora.toml"
-    if not _write(config):
+    if not _write(config, _sample("kora.toml")):
         raise KoraError(f"{config} is there already and was left as it is; delete it first, or name another folder")
     typer.echo(f"Wrote {config}.")
-    schema = folder / "schema.json"
-    typer.echo(f"Wrote {schema}." if _write(schema) else f"{schema} is there already and was left as it is.")
+    for name, content in ((SCHEMA_FILE, config_schema_text().encode()), ("schema.json", _sample("schema.json"))):
+        file = folder / name
+        typer.echo(f"Wrote {file}." if _write(file, content) else f"{file} is there already and was left as it is.")
     typer.echo(f"Next: kora serve --config {quote(str(config))}")
 
 
-def _write(target: Path) -> bool:
-    """Write the sample of this name, unless there is anything of that name; say whether it was written."""
-    sample = (files("koractl") / "samples" / target.name).read_bytes()
+def _sample(name: str) -> bytes:
+    return (files("koractl") / "samples" / name).read_bytes()
+
+
+def _write(target: Path, content: bytes) -> bool:
+    """Write a file, unless there is anything of that name; say whether it was written."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
-            file.write(sample)
+            file.write(content)
     except FileExistsError:
         if target.parent.is_dir():
             return False

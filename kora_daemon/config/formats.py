@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from kora_daemon.config.kinds import Kind, Unfit, kind_of_text, list_of, table_of, text
+from kora_daemon.config.kinds import Kind, Unfit, any_of, kind_of_text, list_of, table_of, text, text_schema
 
 Network = IPv4Network | IPv6Network
 Scalar = str | int | float | bool
@@ -52,7 +52,7 @@ def network() -> Kind[Network]:
     def dump(value: Network) -> str:
         return str(value.network_address) if value.num_addresses == 1 else str(value)
 
-    return Kind(expects, parse, dump=dump)
+    return Kind(expects, parse, dump=dump, schema={"type": "string", "minLength": 1})
 
 
 def http_path() -> Kind[str]:
@@ -63,13 +63,19 @@ def http_path() -> Kind[str]:
             return False
         return given.rstrip("/") not in ("/__kora", "/health", "/ready") and not given.startswith("/__kora/")
 
-    return kind_of_text('a path that begins with "/", is not under "/__kora" and not "/health" or "/ready"', fits)
+    return kind_of_text(
+        'a path that begins with "/", is not under "/__kora" and not "/health" or "/ready"',
+        fits,
+        text_schema(pattern=r"^/[!-~]*$"),
+    )
 
 
 def hook() -> Kind[str]:
     """A Python callable by name."""
     return kind_of_text(
-        'a Python callable written as "package.module:function"', lambda given: _HOOK.fullmatch(given) is not None
+        'a Python callable written as "package.module:function"',
+        lambda given: _HOOK.fullmatch(given) is not None,
+        text_schema(pattern=r"^[^\s:]+:[^\s:]+$"),
     )
 
 
@@ -77,7 +83,8 @@ def sha256() -> Kind[str]:
     """A SHA-256 digest, in lower case."""
     pattern = re.compile(r"[0-9a-fA-F]{64}")
     shape = kind_of_text("64 hexadecimal digits", lambda given: pattern.fullmatch(given) is not None)
-    return Kind(shape.expects, lambda value, base: shape.parse(value, base).lower())
+    schema = text_schema(pattern=f"^{pattern.pattern}$")
+    return Kind(shape.expects, lambda value, base: shape.parse(value, base).lower(), schema=schema)
 
 
 def secret_of(least: int) -> Kind[str]:
@@ -107,7 +114,7 @@ def url(*schemes: str) -> Kind[str]:
         return parts.scheme in schemes and bool(parts.hostname)
 
     shape = kind_of_text(expects, fits)
-    return Kind(expects, shape.parse, mask=mask_url)
+    return Kind(expects, shape.parse, mask=mask_url, schema=shape.schema)
 
 
 def _is_postgres(given: str) -> bool:
@@ -117,7 +124,7 @@ def _is_postgres(given: str) -> bool:
 def postgres() -> Kind[str]:
     """What libpq calls a connection string."""
     shape = kind_of_text('a URL that begins with "postgresql://", or "host=… dbname=…"', _is_postgres)
-    return Kind(shape.expects, shape.parse, mask=mask_url)
+    return Kind(shape.expects, shape.parse, mask=mask_url, schema=shape.schema)
 
 
 def user_database() -> Kind[str]:
@@ -131,7 +138,7 @@ def user_database() -> Kind[str]:
             raise Unfit(expects)
         return value
 
-    return Kind(expects, parse, mask=mask_url)
+    return Kind(expects, parse, mask=mask_url, schema={"type": "string"})
 
 
 def file_to_write() -> Kind[Path]:
@@ -143,7 +150,7 @@ def file_to_write() -> Kind[Path]:
             raise Unfit(expects)
         return base / value
 
-    return Kind(expects, parse, dump=str)
+    return Kind(expects, parse, dump=str, schema={"type": "string", "minLength": 1})
 
 
 MAX_SOCKET_PATH_BYTES = 107
@@ -179,7 +186,7 @@ def file_to_read() -> Kind[Path]:
             raise Unfit(f"a file that can be read ({exc.strerror})") from None
         return path
 
-    return Kind("a file that can be read", parse, dump=str)
+    return Kind("a file that can be read", parse, dump=str, schema=file_to_write().schema)
 
 
 def folder() -> Kind[Path]:
@@ -191,7 +198,7 @@ def folder() -> Kind[Path]:
             raise Unfit("a folder that exists")
         return path
 
-    return Kind("a folder that exists", parse, dump=str)
+    return Kind("a folder that exists", parse, dump=str, schema=file_to_write().schema)
 
 
 def scalar() -> Kind[Scalar]:
@@ -204,7 +211,7 @@ def scalar() -> Kind[Scalar]:
             raise Unfit(expects)
         return value
 
-    return Kind(expects, parse)
+    return Kind(expects, parse, schema={"type": ["string", "number", "boolean"]})
 
 
 def anything() -> Kind[Any]:
@@ -219,7 +226,7 @@ def claim_match() -> Kind[Any]:
     def parse(value: object, base: Path) -> object:
         return list(several.parse(value, base)) if isinstance(value, list) else scalar().parse(value, base)
 
-    return Kind(several.expects, parse)
+    return Kind(several.expects, parse, schema=any_of(scalar().schema, several.schema))
 
 
 def scopes() -> Kind[Mapping[str, Mapping[str, Scalar]]]:

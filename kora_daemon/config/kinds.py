@@ -1,17 +1,25 @@
-"""What values a key can take: how one is read from TOML and from the environment, checked, and written again."""
+"""What values a key can take: how one is read from TOML and from the environment, checked, and written again.
+
+Each kind also says what a JSON Schema can say of it, for editors (`config.json_schema`). That refuses nothing that
+`parse` takes, and takes no other sorts of values; within a sort, `parse` is the judge.
+"""
 
 from __future__ import annotations
 
 import math
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+JsonSchema = Mapping[str, Any]
+
 MASKED = "***"
+REFERENCE: JsonSchema = {"$ref": "#/$defs/reference"}
+"""A text that refers to the environment: what it stands for, only `parse` sees."""
 
 
 class Unfit(Exception):
@@ -39,6 +47,7 @@ class Kind(Generic[T]):
     `expects` completes "expected …". `parse` takes a TOML value and the folder that relative paths start from, and
     raises `Unfit`. `read` turns the text of an environment variable into a TOML value, as well as it can: `parse`
     judges it. `dump` is the TOML value that parses to the given one, `mask` what may be shown of it when it is secret.
+    `schema` describes what `parse` takes, and texts in it that refer to the environment.
     """
 
     expects: str
@@ -46,10 +55,21 @@ class Kind(Generic[T]):
     read: Callable[[str], object] = _same
     dump: Callable[[T], object] = _same
     mask: Callable[[Any], object] = _hide
+    schema: JsonSchema = field(default_factory=dict)
 
 
-def kind_of_text(expects: str, fits: Callable[[str], bool]) -> Kind[str]:
-    """Texts for which `fits` holds."""
+def text_schema(**constraints: object) -> JsonSchema:
+    """Texts with these properties, and those that refer to the environment."""
+    return any_of({"type": "string", **constraints}, REFERENCE)
+
+
+def any_of(*schemas: JsonSchema) -> JsonSchema:
+    """Values of any of these schemas."""
+    return {"anyOf": list(schemas)}
+
+
+def kind_of_text(expects: str, fits: Callable[[str], bool], schema: JsonSchema | None = None) -> Kind[str]:
+    """Texts for which `fits` holds; the empty one is none of them."""
 
     def parse(value: object, base: Path) -> str:
         del base
@@ -57,7 +77,7 @@ def kind_of_text(expects: str, fits: Callable[[str], bool]) -> Kind[str]:
             raise Unfit(expects)
         return value
 
-    return Kind(expects, parse)
+    return Kind(expects, parse, schema={"type": "string", "minLength": 1} if schema is None else schema)
 
 
 def text() -> Kind[str]:
@@ -68,7 +88,7 @@ def text() -> Kind[str]:
 def choice(*allowed: str) -> Kind[str]:
     """One of these texts."""
     *others, last = (f'"{one}"' for one in allowed)
-    return kind_of_text(f"{', '.join(others)} or {last}", allowed.__contains__)
+    return kind_of_text(f"{', '.join(others)} or {last}", allowed.__contains__, text_schema(enum=list(allowed)))
 
 
 def flag() -> Kind[bool]:
@@ -81,7 +101,12 @@ def flag() -> Kind[bool]:
             raise Unfit("true or false")
         return value
 
-    return Kind("true or false", parse, read=lambda given: words.get(given.strip().lower(), given))
+    return Kind(
+        "true or false",
+        parse,
+        read=lambda given: words.get(given.strip().lower(), given),
+        schema={"type": "boolean"},
+    )
 
 
 def integer(low: int, high: int | None = None) -> Kind[int]:
@@ -94,7 +119,8 @@ def integer(low: int, high: int | None = None) -> Kind[int]:
             raise Unfit(expects)
         return value
 
-    return Kind(expects, parse, read=read_toml)
+    most = {} if high is None else {"maximum": high}
+    return Kind(expects, parse, read=read_toml, schema={"type": "integer", "minimum": low, **most})
 
 
 def number(low: float, high: float, *, above: bool = False) -> Kind[float]:
@@ -110,7 +136,8 @@ def number(low: float, high: float, *, above: bool = False) -> Kind[float]:
             raise Unfit(expects)
         return float(value)
 
-    return Kind(expects, parse, read=read_toml)
+    least = {"exclusiveMinimum": low} if above else {"minimum": low}
+    return Kind(expects, parse, read=read_toml, schema={"type": "number", **least, "maximum": high})
 
 
 def list_of(member: Kind[T], expects: str, *, least: int = 0, most: float = math.inf) -> Kind[tuple[T, ...]]:
@@ -131,7 +158,17 @@ def list_of(member: Kind[T], expects: str, *, least: int = 0, most: float = math
         read=read,
         dump=lambda values: [member.dump(one) for one in values],
         mask=lambda values: [member.mask(one) for one in values],
+        schema=_list_schema(member.schema, least, most),
     )
+
+
+def _list_schema(member: JsonSchema, least: int, most: float) -> JsonSchema:
+    schema: dict[str, Any] = {"type": "array", "items": member}
+    if least:
+        schema["minItems"] = least
+    if most < math.inf:
+        schema["maxItems"] = most
+    return schema
 
 
 def one_or_more(member: Kind[T], expects: str, *, comma: bool = True) -> Kind[tuple[T, ...]]:
@@ -150,7 +187,7 @@ def one_or_more(member: Kind[T], expects: str, *, comma: bool = True) -> Kind[tu
     def dump(values: tuple[T, ...]) -> object:
         return member.dump(values[0]) if len(values) == 1 else several.dump(values)
 
-    return Kind(expects, parse, read=read, dump=dump)
+    return Kind(expects, parse, read=read, dump=dump, schema=any_of(member.schema, several.schema))
 
 
 def table_of(member: Kind[T], expects: str) -> Kind[Mapping[str, T]]:
@@ -167,6 +204,7 @@ def table_of(member: Kind[T], expects: str) -> Kind[Mapping[str, T]]:
         read=read_toml,
         dump=lambda values: {name: member.dump(one) for name, one in values.items()},
         mask=lambda values: {name: member.mask(one) for name, one in values.items()},
+        schema={"type": "object", "additionalProperties": member.schema},
     )
 
 

@@ -122,7 +122,7 @@ class Reader:
         return self._build(table, value, path)
 
     def _tables(self, table: Table, value: object, path: str) -> object:
-        if isinstance(value, str):
+        if isinstance(value, _VariableText):
             value = read_toml(value)
         if value is _ABSENT:
             return _ABSENT

@@ -1,6 +1,6 @@
-"""Writes what documents the configuration, from the table of keys: docs/configuration.md and the sample kora.toml.
+"""Writes what documents the configuration, from the table of keys: docs/configuration.md, samples, the JSON Schema.
 
-After a change of keys: `python -m kora_daemon.config.reference` in the repository writes both again; tests compare.
+After a change of keys: `python -m kora_daemon.config.reference` in the repository writes all again; tests compare.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from kora_daemon.config.json_schema import SCHEMA_FILE, config_schema_text
 from kora_daemon.config.keys import Key, Table, declared_in, environment_name
 from kora_daemon.config.pending import PENDING
 from kora_daemon.config.settings import Settings
@@ -32,14 +33,20 @@ where each value came from.
   one counts as unset. Lists are TOML (`["a", "b"]`) or have commas (`a,b`); tables are inline TOML
   (`{ todos = {} }`), arrays of tables a TOML list of these. It is taken as it is: `${NAME}` means nothing in it.
 * Everything that is wrong is reported at once, with exit status 78. Secrets are never shown.
+* Editors that know TOML (Taplo, Even Better TOML, Tombi) complete, explain and check keys by a JSON Schema, which `kora
+  config schema > kora.schema.json` writes. The first line of a file names it: `#:schema kora.schema.json`. What keys
+  must fulfil together, and files on the disk, `kora config check` looks at.
 """
 
 SAMPLE_HEAD = """\
+#:schema kora.schema.json
+#
 # The configuration of Kora Daemon. Every key is here: those with a default have it, the others are commented out with
 # an example. Delete what you don't change; an empty file is fine, too.
 #
 # Relative paths start in this file's folder. ${NAME} and ${NAME:-default} inside a text are taken from the environment,
-# and a variable such as KORA_SERVER__PORT overrides its key. `kora config check` judges the file.
+# and a variable such as KORA_SERVER__PORT overrides its key. `kora config check` judges the file. The first line is for
+# editors; `kora config schema` prints what it names.
 """
 
 
@@ -116,6 +123,7 @@ def write_all(root: Path) -> None:
     (root / "docs" / "configuration.md").write_text(reference_markdown(), encoding="utf-8")
     (root / "koractl" / "samples" / "kora.toml").write_text(sample, encoding="utf-8")
     (root / "config" / "kora.toml").write_text(sample, encoding="utf-8")
+    (root / "config" / SCHEMA_FILE).write_text(config_schema_text(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kora_daemon.config import load_settings
+from kora_daemon.config.json_schema import config_schema
 from koractl.app import main
 
 Captured = pytest.CaptureFixture[str]
@@ -25,8 +26,10 @@ def test_it_writes_a_file_that_can_be_served_and_says_how(tmp_path: Path, capsys
 
     assert load_settings(folder / "kora.toml", {}).store.path == folder / "kora.db"
     assert json.loads((folder / "schema.json").read_text())["version"] == 1
+    assert json.loads((folder / "kora.schema.json").read_text()) == config_schema()
     assert capsys.readouterr().out.splitlines() == [
         f"Wrote {folder}/kora.toml.",
+        f"Wrote {folder}/kora.schema.json.",
         f"Wrote {folder}/schema.json.",
         f"Next: kora serve --config '{folder}/kora.toml'",
     ]
@@ -37,7 +40,7 @@ def test_it_writes_into_the_working_folder_unless_told_otherwise(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert init() == 0
-    assert {file.name for file in tmp_path.iterdir()} == {"kora.toml", "schema.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {"kora.toml", "kora.schema.json", "schema.json"}
 
 
 def test_it_never_overwrites_a_configuration(tmp_path: Path, capsys: Captured) -> None:
