@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 
 import typer
@@ -14,6 +12,7 @@ from kora_daemon.auth.doubts import doubts
 from kora_daemon.config.auth import AuthSettings
 from kora_daemon.config.toml_text import toml_text
 from kora_daemon.model.schema import Schema
+from koractl.formats import write_json
 
 _MAY = {"read-write": "read and write", "read": "read"}
 
@@ -37,9 +36,7 @@ def write_access(settings: AuthSettings, schema: Schema | None) -> None:
 
 def write_access_json(settings: AuthSettings, schema: Schema | None) -> None:
     """The same for programs, doubts included."""
-    found = to_builtins(overview(settings, schema)) | {"doubts": doubts(settings, schema)}
-    json.dump(found, sys.stdout, ensure_ascii=False, indent=2)
-    sys.stdout.write("\n")
+    write_json(to_builtins(overview(settings, schema)) | {"doubts": doubts(settings, schema)})
 
 
 def _write_collection(name: str, accesses: Sequence[Access]) -> None:

@@ -12,12 +12,14 @@ from kora_daemon import maintenance
 from kora_daemon.config import load_settings
 from kora_daemon.errors import KoraError
 from kora_daemon.store_lock import serving
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+from koractl.formats import write_outcome
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
 from koractl.tables import show_rows_made
 
 
 def backup(
     target: Annotated[Path, typer.Argument(metavar="OUT.kora", help="The file to write; it must not be there yet.")],
+    as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     debug: DebugOption = False,
 ) -> None:
@@ -25,7 +27,7 @@ def backup(
     del debug
     with maintenance.opened_store(load_settings(config)) as store:
         size_bytes = maintenance.write_backup(store, target, _now_ms())
-    typer.echo(f"Wrote {target}, {size_bytes:,} bytes.")
+    write_outcome(f"Wrote {target}, {size_bytes:,} bytes.", {"file": str(target), "bytes": size_bytes}, as_json=as_json)
 
 
 def restore(
@@ -33,6 +35,7 @@ def restore(
     merge: Annotated[
         bool, typer.Option("--merge", help="Add what is missing instead; a daemon may go on meanwhile.")
     ] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     debug: DebugOption = False,
 ) -> None:
@@ -47,12 +50,12 @@ def restore(
         if merge:
             with maintenance.opened_store(settings) as store:
                 added = sum(maintenance.merge_backup(store, file, _now_ms()))
-            typer.echo(f"Added {added:,} operations.")
+            write_outcome(f"Added {added:,} operations.", {"added": added}, as_json=as_json)
             return
         with serving(settings.store), maintenance.opened_store(settings) as store:
             restored = maintenance.replace_by_backup(store, file, _now_ms())
             show_rows_made(store)
-        typer.echo(f"Restored {restored:,} operations.")
+    write_outcome(f"Restored {restored:,} operations.", {"restored": restored}, as_json=as_json)
 
 
 def _now_ms() -> int:

@@ -8,19 +8,24 @@ import typer
 
 from kora_daemon.config import load_settings
 from kora_daemon.config.json_schema import config_schema_text
-from kora_daemon.config.shown import effective_toml
+from kora_daemon.config.shown import effective_toml, effective_values
 from koractl.access import write_access, write_access_json
 from koractl.checks import check_settings
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+from koractl.formats import write_json
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
 
 app = typer.Typer(help="Show or check the configuration.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
-def show(config: ConfigOption = DEFAULT_CONFIG, debug: DebugOption = False) -> None:
+def show(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG, debug: DebugOption = False) -> None:
     """Print the configuration in force as TOML, secrets masked."""
     del debug
-    typer.echo(effective_toml(load_settings(config)), nl=False)
+    settings = load_settings(config)
+    if as_json:
+        write_json({"settings": effective_values(settings), "origins": settings.origins})
+    else:
+        typer.echo(effective_toml(settings), nl=False)
 
 
 @app.command()

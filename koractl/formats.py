@@ -1,4 +1,4 @@
-"""Records on the terminal, in a file, in a pipe: table, JSON, CSV."""
+"""What commands have to say, on stdout: records as table, JSON or CSV, everything else as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import Any
@@ -34,6 +34,19 @@ class Format(StrEnum):
 def write_records(form: Format, columns: Sequence[str], records: Iterable[Record]) -> None:
     """Write records to stdout, one after the other; only a table is made in one go."""
     {Format.TABLE: _write_table, Format.JSON: _write_json, Format.CSV: _write_csv}[form](columns, records)
+
+
+def write_json(value: object) -> None:
+    """Write one value, laid out over lines."""
+    sys.stdout.write(f"{_json(value, indent=2)}\n")
+
+
+def write_outcome(sentence: str, value: Mapping[str, Any], *, as_json: bool) -> None:
+    """Write what came of a command: a sentence for people, or the same as a JSON object for programs."""
+    if as_json:
+        write_json(value)
+    else:
+        sys.stdout.write(f"{sentence}\n")
 
 
 def _write_json(_columns: Sequence[str], records: Iterable[Record]) -> None:
@@ -84,9 +97,10 @@ def _cell(value: object) -> str:
     return _json(value)
 
 
-def _json(value: object) -> str:
+def _json(value: object, indent: int | None = None) -> str:
     """JSON in whole characters; halves of surrogate pairs are escaped."""
-    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", json.dumps(_plain(value), ensure_ascii=False))
+    text = json.dumps(_plain(value), ensure_ascii=False, indent=indent)
+    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
 def _plain(value: object) -> object:

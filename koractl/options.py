@@ -30,4 +30,6 @@ DebugOption = Annotated[
     bool, typer.Option("--debug", callback=_remember_debug, help="Show the traceback when something fails.")
 ]
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
 DEFAULT_CONFIG = Path("kora.toml")

@@ -17,8 +17,8 @@ from kora_daemon.model.record import RecordQuery
 from kora_daemon.model.schema import Collection, Schema
 from kora_daemon.parts import required_schema
 from kora_daemon.store.contract import Store
-from koractl.formats import Format, write_records
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+from koractl.formats import Format, write_outcome, write_records
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
 
 CollectionArgument = Annotated[
     str, typer.Argument(metavar="COLLECTION", help="The collection, as the schema calls it.")
@@ -42,6 +42,7 @@ def query(
     offset: Annotated[int, typer.Option(min=0, help="Leave out so many records at the beginning.")] = 0,
     include_deleted: Annotated[bool, typer.Option("--include-deleted", help="Also records that are deleted.")] = False,
     form: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     config: ConfigOption = DEFAULT_CONFIG,
     debug: DebugOption = False,
 ) -> None:
@@ -53,12 +54,13 @@ def query(
         checked_query(found, asked)
         columns = ("id", *found.fields, "_created_at", "_updated_at")
         with store.stream_collection(collection, asked) as records:
-            write_records(form, columns, records)
+            write_records(Format.JSON if as_json else form, columns, records)
 
 
 def count(
     collection: CollectionArgument,
     where: WhereOption = None,
+    as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     debug: DebugOption = False,
 ) -> None:
@@ -66,7 +68,8 @@ def count(
     del debug
     with _readable(config) as (store, schema):
         found = checked_collection(schema, collection)
-        typer.echo(str(store.count_collection(collection, _conditions(found, where))))
+        number = store.count_collection(collection, _conditions(found, where))
+    write_outcome(str(number), {"collection": collection, "count": number}, as_json=as_json)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,7 +24,8 @@ from kora_daemon.config import load_settings
 from kora_daemon.materialization.upgrade import Upgrade
 from kora_daemon.parts import required_schema
 from kora_daemon.store.contract import Store
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+from koractl.formats import write_json, write_outcome
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
 
 
 def migrate(
@@ -32,6 +33,7 @@ def migrate(
     allow_destructive: Annotated[
         bool, typer.Option("--allow-destructive", help="Also do what takes something away from tables.")
     ] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     debug: DebugOption = False,
 ) -> None:
@@ -41,19 +43,25 @@ def migrate(
     schema = required_schema(settings)
     with maintenance.opened_store(settings) as store:
         if dry_run:
-            _print_plan(store.plan_upgrade(schema))
+            plan = store.plan_upgrade(schema)
+            if as_json:
+                write_json(_plan_values(plan))
+            else:
+                _print_plan(plan)
             return
         upgrade = store.upgrade(schema, allow_destructive=allow_destructive)
-        for step in upgrade.steps:
-            typer.echo(step.summary)
-        show_rows_made(store)
-    typer.echo("The tables are those of the schema.")
+        if not as_json:
+            for step in upgrade.steps:
+                typer.echo(step.summary)
+        rows = show_rows_made(store)
+    write_outcome("The tables are those of the schema.", {**_plan_values(upgrade), "made": rows}, as_json=as_json)
 
 
 def backfill(
     collection: Annotated[
         list[str] | None, typer.Option("--collection", metavar="C", help="Only this collection. May be repeated.")
     ] = None,
+    as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     debug: DebugOption = False,
 ) -> None:
@@ -64,8 +72,8 @@ def backfill(
     with maintenance.opened_store(settings) as store:
         store.use_schema(schema)
         maintenance.begin_backfill(store, collection or schema.collections)
-        show_rows_made(store)
-    typer.echo("All rows are those of the log.")
+        rows = show_rows_made(store)
+    write_outcome("All rows are those of the log.", {"made": rows}, as_json=as_json)
 
 
 def _print_plan(upgrade: Upgrade) -> None:
@@ -80,10 +88,28 @@ def _print_plan(upgrade: Upgrade) -> None:
         typer.echo("-- the tables are those of the schema")
 
 
-def show_rows_made(store: Store) -> None:
-    """Make the rows that are to be made, under a progress bar with rate and time left."""
+def _plan_values(upgrade: Upgrade) -> dict[str, Any]:
+    steps = [
+        {
+            "collection": step.collection,
+            "summary": step.summary,
+            "destructive": step.destructive,
+            "statements": step.statements,
+        }
+        for step in upgrade.steps
+    ]
+    return {
+        "needed": upgrade.is_needed,
+        "destructive": upgrade.is_destructive,
+        "steps": steps,
+        "rows": {name: refill.source for name, refill in upgrade.refills.items()},
+    }
+
+
+def show_rows_made(store: Store) -> dict[str, int]:
+    """Make the rows that are to be made, under a progress bar with rate and time left; how many of each collection."""
     pending = maintenance.pending_operations(store)
-    _follow(maintenance.make_rows(store), pending)
+    return _follow(maintenance.make_rows(store), pending)
 
 
 class _Rate(ProgressColumn):
@@ -92,11 +118,14 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:,.0f} operations/s" if task.speed else "")
 
 
-def _follow(steps: Iterable[RowsMade], pending: dict[str, int]) -> None:
+def _follow(steps: Iterable[RowsMade], pending: dict[str, int]) -> dict[str, int]:
+    made = dict.fromkeys(pending, 0)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         tasks = {name: bar.add_task(name, total=total) for name, total in pending.items() if total}
         for step in steps:
+            made[step.collection] = made.get(step.collection, 0) + step.records
             if step.collection in tasks:
                 done = pending[step.collection] if step.after is None else None
                 bar.update(tasks[step.collection], advance=step.operations if done is None else None, completed=done)
+    return made

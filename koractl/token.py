@@ -69,6 +69,7 @@ def verify(
     token: Annotated[
         str, typer.Argument(metavar="[TOKEN]", help="The token; read from standard input unless given.")
     ] = "-",  # noqa: S107  a dash, no password
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; it is so anyway.")] = True,
     config: ConfigOption = DEFAULT_CONFIG,
     debug: DebugOption = False,
 ) -> None:
@@ -76,7 +77,7 @@ def verify(
 
     Looks at the token alone: not at user tables, revocation lists or scopes.
     """
-    del debug
+    del as_json, debug
     auth = _auth(config)
     given = sys.stdin.read().strip() if token == "-" else token  # noqa: S105  a dash, no password
     reason = _reason(auth, given)

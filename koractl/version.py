@@ -5,11 +5,14 @@ from __future__ import annotations
 import typer
 
 from kora_daemon.version import VERSION
+from koractl.formats import write_outcome
+from koractl.options import DebugOption, JsonOption
 
 
-def version() -> None:
+def version(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Print the version."""
-    typer.echo(f"kora {VERSION}")
+    del debug
+    write_outcome(f"kora {VERSION}", {"version": VERSION}, as_json=as_json)
 
 
 def show_and_exit(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""Settings as TOML for people to read, without secrets: `kora config show`."""
+"""Settings without secrets, as TOML for people and as plain values for programs: `kora config show`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ def effective_toml(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
+def effective_values(values: object) -> dict[str, Any]:
+    """The same as plain values, all keys in their tables; None for what is not set. `values` are any table's."""
+    shown: dict[str, Any] = {}
+    for name, one in declared_in(type(values)).items():
+        value = getattr(values, name)
+        if isinstance(one, Key):
+            shown[name] = None if value is None else _shown(one, value)
+        elif one.form == "many":
+            shown[name] = [effective_values(each) for each in value]
+        else:
+            shown[name] = None if value is None else effective_values(value)
+    return shown
+
+
 def _table(values: object, path: str, origins: Mapping[str, str]) -> Iterator[str]:
     """Keys first, then tables, as TOML wants it."""
     declared = declared_in(type(values)).items()
@@ -32,9 +46,13 @@ def _table(values: object, path: str, origins: Mapping[str, str]) -> Iterator[st
 def _key(key: Key, name: str, value: object, origin: str | None) -> str:
     if value is None:
         return f"# {name} is not set"
-    dumped = key.kind.dump(value)
-    shown = toml_text(key.kind.mask(dumped) if key.secret else dumped)
+    shown = toml_text(_shown(key, value))
     return f"{name} = {shown}  # {origin}" if origin else f"{name} = {shown}"
+
+
+def _shown(key: Key, value: object) -> object:
+    dumped = key.kind.dump(value)
+    return key.kind.mask(dumped) if key.secret else dumped
 
 
 def _tables(table: Table, value: Any, path: str, origins: Mapping[str, str]) -> Iterator[str]:  # noqa: ANN401
