@@ -23,7 +23,6 @@ app = typer.Typer(
     name="kora",
     help="Kora Daemon: a self-hosted sync server for Kora.js apps.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

@@ -15,6 +15,7 @@ from kora_daemon.config import load_settings
 from kora_daemon.errors import KoraError
 from kora_daemon.maintenance import apply_write, opened_store
 from kora_daemon.model.record import RecordKey
+from koractl import completion
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
 
 
@@ -28,7 +29,9 @@ class Change(StrEnum):
 
 def apply(
     change: Annotated[Change, typer.Argument(help="What to do.")],
-    collection: Annotated[str, typer.Argument(metavar="COLLECTION", help="In which collection.")],
+    collection: Annotated[
+        str, typer.Argument(metavar="COLLECTION", help="In which collection.", autocompletion=completion.collections)
+    ],
     record_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="To which record.")] = None,
     data: Annotated[
         str | None, typer.Option(metavar="JSON", help="The fields, as an object; - reads it from stdin.")

@@ -17,11 +17,15 @@ from kora_daemon.model.record import RecordQuery
 from kora_daemon.model.schema import Collection, Schema
 from kora_daemon.parts import required_schema
 from kora_daemon.store.contract import Store
+from koractl import completion
 from koractl.formats import Format, write_outcome, write_records
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
 
 CollectionArgument = Annotated[
-    str, typer.Argument(metavar="COLLECTION", help="The collection, as the schema calls it.")
+    str,
+    typer.Argument(
+        metavar="COLLECTION", help="The collection, as the schema calls it.", autocompletion=completion.collections
+    ),
 ]
 WhereOption = Annotated[
     list[str] | None,

@@ -24,6 +24,7 @@ from kora_daemon.config import load_settings
 from kora_daemon.materialization.upgrade import Upgrade
 from kora_daemon.parts import required_schema
 from kora_daemon.store.contract import Store
+from koractl import completion
 from koractl.formats import write_json, write_outcome
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
 
@@ -59,7 +60,13 @@ def migrate(
 
 def backfill(
     collection: Annotated[
-        list[str] | None, typer.Option("--collection", metavar="C", help="Only this collection. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--collection",
+            metavar="C",
+            help="Only this collection. May be repeated.",
+            autocompletion=completion.collections,
+        ),
     ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,

@@ -32,6 +32,11 @@ def load_settings(path: Path, environ: Mapping[str, str] | None = None, *, allow
     return settings
 
 
+def understood_settings(path: Path) -> Settings:
+    """What can be understood of a file; the rest of it has its defaults. Raises ConfigError for no TOML at all."""
+    return Reader(path, os.environ).settings(_document(path))
+
+
 def _document(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
