@@ -31,7 +31,6 @@ UrlOption = Annotated[
         help=f"Ask the daemon at this URL, with the token in {TOKEN_VARIABLE}; without it the one of --config here.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class _SocketConnection(http.client.HTTPConnection):

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from koractl.asking import JsonOption, UrlOption, running_daemon
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+from koractl.asking import UrlOption, running_daemon
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
 
 
 def explain(

@@ -20,7 +20,7 @@ from tests.support.tokens import SECRET
 SCHEMA = schema_text(todos={"title": "string", "n": "number"})
 GROWN = schema_text(2, todos={"title": "string", "n": "number", "done": "boolean"}, lists={"name": "string"})
 RETYPED = schema_text(2, todos={"title": "string", "n": "string"})
-TALKS_TO_PEOPLE = {"init", "serve", "config schema", "token issue", "apply"}
+TALKS_TO_PEOPLE = {"init", "serve", "config schema", "token issue", "apply", "man"}
 """Commands without `--json`: they print a file, a token, an address, or JSON in any case."""
 
 
