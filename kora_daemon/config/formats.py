@@ -172,7 +172,8 @@ def socket_path() -> Kind[Path | Literal[False]]:
     def read(given: str) -> object:
         return False if given.lower() == "false" else given
 
-    return Kind(expects, parse, read, dump=lambda path: str(path) if path else "")
+    schema = any_of({"type": "string"}, {"const": False})
+    return Kind(expects, parse, read, dump=lambda path: str(path) if path else "", schema=schema)
 
 
 def file_to_read() -> Kind[Path]:
