@@ -182,15 +182,15 @@ class HttpConnection:
             if request.method != "HEAD" and body:
                 data += self._http.send(h11.Data(data=body)) or b""
         else:
-            await self._send(data)
+            await self._send_pieces(request, data, body)
             data = b""
-            await self._send_pieces(request, body)
         data += self._http.send(h11.EndOfMessage()) or b""
         await self._send(data)
         response.sent()
 
-    async def _send_pieces(self, request: Request, body: AsyncIterator[bytes]) -> None:
+    async def _send_pieces(self, request: Request, head: bytes, body: AsyncIterator[bytes]) -> None:
         async with aclosing(body) as pieces:  # type: ignore[type-var]
+            await self._send(head)
             if request.method == "HEAD":
                 return
             async for piece in pieces:

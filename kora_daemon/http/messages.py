@@ -81,6 +81,24 @@ class Request(Struct, frozen=True):
         values = self.query.get(name)
         return values[0] if values else None
 
+    def flag(self, name: str) -> bool:
+        """Whether a query parameter says yes. Raises HttpError (400) for one that says neither yes nor no."""
+        value = (self.first(name) or "").lower()
+        if value in ("1", "true", "yes"):
+            return True
+        if value in ("", "0", "false", "no"):
+            return False
+        raise HttpError(400, f"{name} is true or false")
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """A query parameter from 0 to `most`. Raises HttpError (400) for anything else."""
+        value = self.first(name)
+        if value is None:
+            return default
+        if not (value.isascii() and value.isdecimal() and len(value) < 20 and int(value) <= most):
+            raise HttpError(400, f"{name} is a whole number from 0 to {most}")
+        return int(value)
+
 
 def _nobody_waits() -> None:
     pass

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from kora_daemon.http.access import Access
+from kora_daemon.http.events import events_route
 from kora_daemon.http.explain import explain_route
 from kora_daemon.http.health import health_route
 from kora_daemon.http.messages import Request, Response, text_response
+from kora_daemon.http.metrics import metrics_route
+from kora_daemon.http.ready import ready_route
 from kora_daemon.http.routes import Route, Routes
+from kora_daemon.http.sessions import session_routes
+from kora_daemon.http.status import StatusBoard, status_route
+from kora_daemon.http.tail import tail_route
 from kora_daemon.server.sync_server import SyncServer
 
 
 def surface(server: SyncServer, sync_path: str, access: Access | None = None) -> Routes:
     """The routes of a daemon whose devices connect to `sync_path`."""
-    routes = [Route(sync_path, ("GET",), _only_websockets), health_route(server), explain_route(server)]
+    board = StatusBoard(server)
+    routes = [
+        Route(sync_path, ("GET",), _only_websockets),
+        health_route(server),
+        ready_route(server),
+        status_route(board),
+        *session_routes(server),
+        events_route(server, board),
+        tail_route(server),
+        explain_route(server),
+        metrics_route(server),
+    ]
     return Routes(access or Access(), routes, sync_path)
 
 

@@ -142,6 +142,10 @@ class WatermarkStream:
         """How far the log was looked through, None while the client still catches up."""
         return None if self.catching_up else self.scanned
 
+    def lag(self, frontier: int) -> int:
+        """How far the client is behind. Without anything under way it is as far as the log was looked through."""
+        return max(frontier - (self.acknowledged if self._flight else self.scanned), 0)
+
     def pass_over(self, upto: int) -> None:
         """Nothing up to there is visible; for a stream that is live."""
         self.scanned = upto

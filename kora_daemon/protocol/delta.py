@@ -101,6 +101,10 @@ class VectorStream:
         """How far the log was looked through, None while something is under way."""
         return None if self.catching_up or self._flight else self.scanned
 
+    def lag(self, frontier: int) -> int:
+        """How far the client is behind: operations of the delta that it has not taken yet, and what came after."""
+        return len(self._delta) - self._delta_taken + max(frontier - self._taken, 0)
+
     def pass_over(self, upto: int) -> None:
         """Nothing up to there is visible; for a stream that is live."""
         self.scanned = self._taken = upto

@@ -50,6 +50,8 @@ class Session:
         """Up to which number of its own it has sent what it wants to."""
         self._reading = self._reading_stale = False
         self._draining = False
+        self.starts_over = False
+        """It had nothing of the log when it came, or nothing that counts."""
 
     @property
     def hears(self) -> bool:
@@ -221,6 +223,7 @@ class Session:
             ),
         )
         self._stream = self._open_stream(greeting, event)
+        self.starts_over = not (greeting.version_vector if greeting.watermark is None else event.start)
         self.phase = Phase.SYNCING
         return [do.Send(response), do.Joined(), *self._read_on()]
 
@@ -281,6 +284,10 @@ class Session:
         if self.phase is not Phase.STREAMING or self._reading or self._stream is None:
             return None
         return self._stream.live_at
+
+    def lag(self, frontier: int) -> int:
+        """How many delivery sequences there are up to `frontier` that the client has not confirmed or been spared."""
+        return 0 if self._stream is None else self._stream.lag(frontier)
 
     def pass_over(self, frontier: int) -> None:
         """The log reaches `frontier`, and nothing behind `live_at` is visible.

@@ -28,6 +28,7 @@ from kora_daemon.protocol.moves import AUTHENTICATED, Phase
 from kora_daemon.protocol.session import Session
 from kora_daemon.server.clock import new_id, now, wall_s
 from kora_daemon.server.identity import COME_AGAIN, Identity
+from kora_daemon.server.ledger import Ledger
 from kora_daemon.server.outage import Outage
 from kora_daemon.server.services import Origin, Services
 from kora_daemon.server.transport import Transport
@@ -64,8 +65,7 @@ class Connection:
         self._heard = trio.Event()
         self._pinged_at = 0.0
         self._closing: do.Close | None = None
-        self._has_strangers = False
-        """Operations in the name of other devices were logged."""
+        self.ledger = Ledger(services.telemetry, self.session, origin.address, getattr(transport, "name", "other"))
 
     async def run(self) -> None:
         """Serve the peer until it is gone or the session closes. Nothing that goes wrong in here leaves it."""
@@ -80,12 +80,11 @@ class Connection:
                     self._leave()
                 nursery.cancel_scope.cancel()
         except* Exception as errors:
-            log.exception("session.crashed", **self._who, error=repr(errors.exceptions[0]))
+            self.ledger.crashed(errors.exceptions)
         finally:
             with trio.CancelScope(shield=True):
                 await self._transport.close(do.INTERNAL_ERROR, "")
-            closing = self._closing
-            log.info("session.closed", **self._who, code=closing.code if closing else None)
+            self.ledger.closed(self._closing)
 
     def _leave(self) -> None:
         """Nobody has news for this session any more, and it starts no task."""
@@ -94,17 +93,12 @@ class Connection:
         self._services.hub.leave(self)
         self._services.side.forget(self)
 
-    @property
-    def _who(self) -> dict[str, object]:
-        """The session, for log lines."""
-        return {"session": self.number, "address": self.origin.address, "node": self.session.node_id}
-
     # What the transport calls
 
     def opened(self) -> None:
         """Frames may be sent."""
         if self._limit_reached is not None:
-            log.warning("session.refused", **self._who, reason=self._limit_reached)
+            self.ledger.refused(self._limit_reached)
             self._perform_all(self.session.refuse())
 
     @property
@@ -171,9 +165,15 @@ class Connection:
     def offer(self, frame: Frame) -> bool:
         """Send a frame that can be done without, unless the peer is behind with reading, or about to go."""
         if self._closing is not None or not self._transport.has_room_for(len(frame.payload)):
+            self._services.telemetry.measures.dropped_presence += 1
             return False
         self._transport.send(frame)
         return True
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes for the peer that the network has not taken yet."""
+        return self._transport.buffered_bytes
 
     def drain(self) -> None:
         """The daemon shuts down."""
@@ -190,10 +190,23 @@ class Connection:
             self._dismiss(change)
 
     def _dismiss(self, event: on.Revoked | on.Renewal) -> None:
-        log.info(
-            "session.dismissed", **self._who, user=self.session.user_id, reason=getattr(event, "reason", "revoked")
-        )
+        self.ledger.dismissed(getattr(event, "reason", "revoked"))
         self._happened(event)
+
+    def kick(self, *, refuse: bool) -> bool:
+        """Close for an operator: the device comes again in a moment, or, refused, wants its user to sign in again.
+
+        False when it is closing anyway.
+        """
+        if self._closing is not None:
+            return False
+        reason = "refused" if refuse else COME_AGAIN
+        if self.identity is not None:
+            self._dismiss(on.Revoked() if refuse else on.Renewal(f"closed by an operator, {COME_AGAIN}"))
+        else:
+            self.ledger.dismissed(reason)
+            self._close(do.Close(do.AUTHENTICATION_FAILED if refuse else do.NORMAL, f"closed by an operator, {reason}"))
+        return True
 
     def sweep(self) -> None:
         """Look for overdue things."""
@@ -227,7 +240,7 @@ class Connection:
             while self._events:
                 self._perform_all(self.session.step(self._events.pop(0), now()))
         except Exception as error:
-            log.exception("session.crashed", **self._who, error=repr(error))
+            self.ledger.crashed([error])
             self._events.clear()
             self._close(do.Close(do.INTERNAL_ERROR, "internal error"))
         finally:
@@ -241,11 +254,14 @@ class Connection:
 
     def _send(self, action: do.Send) -> None:
         self._transport.send(codec.encode(action.message))
+        self.ledger.told(action.message)
 
     def _deliver(self, action: do.Deliver) -> None:
         self._transport.send(codec.encode_batch(action.batch))
+        self.ledger.delivered(action)
 
     def _commit(self, action: do.Commit) -> None:
+        self.ledger.uploaded(len(action.operations), action.size_bytes)
         # With a validator all batches take the longer way: none may overtake another.
         if self._services.validation is None:
             self._submit(action, action.operations)
@@ -254,17 +270,18 @@ class Connection:
 
     def _submit(self, action: do.Commit, operations: Sequence[Operation], refused: Sequence[Rejection] = ()) -> None:
         """Hand what is left of a batch to the writer, of which some was `refused` before."""
+        received_at = trio.current_time()
 
         def written(outcome: BatchOutcome | None) -> None:
-            if outcome is not None and outcome.strangers and not self._has_strangers:
-                self._has_strangers = True
-                log.warning(
-                    "session.foreign_node", **self._who, user=self.session.user_id, operations=outcome.strangers
-                )
-            self._happened(on.StoreFailed() if outcome is None else on.Committed([*refused, *outcome.rejections]))
+            if outcome is None:
+                self._happened(on.StoreFailed())
+                return
+            self.ledger.saw_strangers(outcome.strangers)
+            self._happened(on.Committed([*refused, *outcome.rejections]))
+            self.ledger.acknowledged(received_at)
 
         self._services.writer.submit(
-            WriteRequest(operations, action.size_bytes, self.number, written, self._authority, action.news)
+            WriteRequest(operations, action.size_bytes, self.number, written, self._authority, action.news, received_at)
         )
 
     @property
@@ -303,7 +320,7 @@ class Connection:
         self._services.side.share(self, action.message)
 
     def _joined(self, _action: do.Joined) -> None:
-        log.info("session.joined", **self._who, user=self.session.user_id)
+        self.ledger.joined()
         self._transport.admit()
         self._services.hub.join(self)
         # The log may have grown between the handshake's read and now.
@@ -346,7 +363,7 @@ class Connection:
         try:
             return await Outage(self._services.patience_s).outlast(lambda: self._work(job))
         except StoreError as error:
-            log.error("store.read_failed", **self._who, error=str(error))
+            log.error("store.read_failed", **self.ledger.who, error=str(error))
             return on.StoreFailed()
 
     async def _work(self, job: do.Action) -> on.Event | None:
@@ -371,7 +388,9 @@ class Connection:
             caller = Caller(job.node_id, self.origin.address)
             context = await self._services.admission.admit(job.token, self.origin.query_token, caller)
         except AuthUnavailable:
+            self.ledger.authenticated("unavailable")
             return on.AuthenticationUnavailable()
+        self.ledger.authenticated("refused" if context is None else "accepted")
         if context is None:
             return on.AuthenticationRefused()
         self._identity = Identity(context, trio.current_time(), wall_s())

@@ -5,6 +5,7 @@ The hub tells every session the frontier, never the operations: a session pulls 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from operator import attrgetter
 from typing import Protocol
@@ -13,6 +14,7 @@ import trio
 
 from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.model.scope import ScopeMap
+from kora_daemon.server.measures import Measures
 from kora_daemon.server.tail import Tail
 from kora_daemon.server.visible import KnownFields
 from kora_daemon.wire.frame import Frame
@@ -60,8 +62,9 @@ class Peer(Protocol):
 class Hub:
     """The peers of this process and the newest part of the log. `known` are the fields that records have."""
 
-    def __init__(self, frontier: int, known: KnownFields | None = None) -> None:
+    def __init__(self, frontier: int, known: KnownFields | None = None, measures: Measures | None = None) -> None:
         self._known = known
+        self._measures = measures or Measures()
         self.tail = Tail(frontier, self._known)
         self._connected: dict[int, Peer] = {}
         self._streaming: dict[int, Peer] = {}
@@ -162,10 +165,19 @@ class Hub:
         while True:
             await self._moved.wait()
             self._moved = trio.Event()
-            for told, peer in enumerate(self.streaming(), 1):
-                peer.frontier_moved(self.frontier)
-                if told % _PEERS_PER_TURN == 0:
-                    await trio.lowlevel.checkpoint()
+            received_at = self._measures.take_unpublished()
+            peers = list(self.streaming())
+            for first in range(0, len(peers), _PEERS_PER_TURN):
+                self._tell(peers[first : first + _PEERS_PER_TURN], received_at)
+                await trio.lowlevel.checkpoint()
+
+    def _tell(self, peers: list[Peer], received_at: float) -> None:
+        """Tell some peers; what was received then, or a little later, is among what they are sent on the spot."""
+        before = self._measures.delivered_batches
+        for peer in peers:
+            peer.frontier_moved(self.frontier)
+        if (batches := self._measures.delivered_batches - before) and received_at != math.inf:
+            self._measures.write_to_deliver.add(trio.current_time() - received_at, batches)
 
     async def sweep(self) -> None:
         """Look after what is overdue, for ever. One task for all peers: idle connections cost nothing else."""

@@ -27,13 +27,18 @@ from kora_daemon.server.follower import LogFollower
 from kora_daemon.server.housekeeping import keep_house, prepare_records
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.identification import Identification
+from kora_daemon.server.journal import Journal
+from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.lobby import Lobby
+from kora_daemon.server.measures import Measures
 from kora_daemon.server.neighbours import Neighbours
 from kora_daemon.server.options import ServerOptions
+from kora_daemon.server.oversight import Oversight
 from kora_daemon.server.readers import Readers, encode_entry
 from kora_daemon.server.rechecks import Rechecks
 from kora_daemon.server.services import Origin, Services
 from kora_daemon.server.side_channels import SideChannels
+from kora_daemon.server.tail import Tail
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
 from kora_daemon.server.validation import Validation
@@ -79,6 +84,8 @@ class SyncServer:
         self._operations_at_start = 0
         self._channel: Channel | None = None
         self._started_at = 0.0
+        self._telemetry = Telemetry(Measures(), Journal())
+        self._oversight: Oversight | None = None
         self.clean_stop = True
         """False once sessions had to be cut off because they did not finish in time."""
 
@@ -106,6 +113,7 @@ class SyncServer:
             async with trio.open_nursery() as core:
                 core.start_soon(services.hub.run)
                 core.start_soon(services.hub.sweep)
+                core.start_soon(self.measures.watch_loop)
                 core.start_soon(services.side.run)
                 core.start_soon(keep_house, self._store, services.writer)
                 core.start_soon(self._identification.tend)
@@ -121,6 +129,10 @@ class SyncServer:
                     core.start_soon(neighbours.listen)
                     core.start_soon(neighbours.speak)
                 self._services = services
+                self._oversight = Oversight(
+                    services.hub, services.readers, lambda: self._connections, lambda: self._total_operations
+                )
+                core.start_soon(self._oversight.watch)
                 task_status.started()
                 await self._stop.wait()
                 await self._drain(services)
@@ -160,6 +172,7 @@ class SyncServer:
         core.cancel()
 
     async def _drain(self, services: Services) -> None:
+        self.journal.record("server.draining", sessions=len(services.hub))
         with trio.move_on_after(self._options.shutdown_grace) as grace:
             await services.hub.drain()
         if grace.cancelled_caught:
@@ -174,7 +187,8 @@ class SyncServer:
         options = self._options
         schema = options.apply.schema
         collections = {} if schema is None else schema.collections
-        hub = Hub(frontier, {name: frozenset({*one.fields, "id"}) for name, one in collections.items()})
+        known = {name: frozenset({*one.fields, "id"}) for name, one in collections.items()}
+        hub = Hub(frontier, known, self.measures)
         scoped = {name: frozenset(one.scoped) for name, one in collections.items()}
         readers = Readers(self._store, encode_entry, options.reader_threads, scoped)
         pipeline = Pipeline(self._store.node_id, options.apply)
@@ -183,11 +197,12 @@ class SyncServer:
             self._identification,
             self._admission(),
             self._lobby,
-            Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience),
+            Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience, self._telemetry),
             readers,
             hub,
             SideChannels(hub, readers, options.max_awareness_bytes, options.awareness_group_by),
             options.ping_interval,
+            self._telemetry,
             self._validation(readers),
             options.node_binding,
             options.node_handover,
@@ -248,6 +263,53 @@ class SyncServer:
         if self._services is None:
             raise RuntimeError("the server is not running: call start first")
         return self._services
+
+    @property
+    def oversight(self) -> Oversight:
+        """What an operator sees and does."""
+        if self._oversight is None:
+            raise RuntimeError("the server is not running: call start first")
+        return self._oversight
+
+    @property
+    def options(self) -> ServerOptions:
+        """How it behaves now."""
+        return self._options
+
+    @property
+    def store_kind(self) -> str:
+        """The name of the store: memory, sqlite, postgres, or somebody else's."""
+        return type(self._store).__name__.removesuffix("Store").lower()
+
+    @property
+    def writer(self) -> Writer:
+        """Who writes to its log."""
+        return self._running.writer
+
+    @property
+    def measures(self) -> Measures:
+        """What it has done so far."""
+        return self._telemetry.measures
+
+    @property
+    def journal(self) -> Journal:
+        """What has happened lately."""
+        return self._telemetry.journal
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is about to stop, or has not begun."""
+        return self._stop.is_set() or self.is_over
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has stopped, or not begun."""
+        return self._services is None
+
+    @property
+    def log_tail(self) -> Tail:
+        """The newest part of the log, as of now."""
+        return self._running.hub.tail
 
     @property
     def store_failure(self) -> str | None:
@@ -320,6 +382,10 @@ class SyncServer:
         """Connections, whether their handshake is done or not."""
         return len(self._running.hub)
 
+    @property
+    def _total_operations(self) -> int:
+        return self._operations_at_start + (self._services.writer.committed_operations if self._services else 0)
+
     def get_status(self) -> Status:
         """The server now."""
         services = self._running
@@ -327,7 +393,7 @@ class SyncServer:
             services.rules.server_node_id,
             round(trio.current_time() - self._started_at, 3),
             len(services.hub),
-            self._operations_at_start + services.writer.committed_operations,
+            self._total_operations,
             services.hub.frontier,
             services.writer.failure,
         )

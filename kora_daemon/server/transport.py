@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -82,6 +82,8 @@ class Transport(Protocol):
 
 class MemoryTransport:
     """A transport inside one process: the other end is a `MemoryPeer`."""
+
+    name: Final = "memory"
 
     def __init__(self, incoming: trio.MemoryReceiveChannel[Frame], outgoing: trio.MemorySendChannel[Frame]) -> None:
         self._incoming = incoming

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 import trio_websocket
 
@@ -20,6 +22,8 @@ HANDSHAKE_MESSAGE_BYTES = 4 << 20
 
 class WebSocketTransport:
     """One upgraded connection. `max_message_bytes` holds once `admit` was called, a smaller limit before."""
+
+    name: Final = "websocket"
 
     def __init__(self, stream: FrameStream, max_message_bytes: int, max_buffered_bytes: int) -> None:
         self._stream = stream

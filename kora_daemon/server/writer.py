@@ -7,6 +7,7 @@ answer goes to whoever handed the batch in.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,6 +24,9 @@ from kora_daemon.model.delivery import DeliveryEntry, LogEntry
 from kora_daemon.model.node import NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.server.clock import wall_ms
+from kora_daemon.server.journal import Journal
+from kora_daemon.server.ledger import Telemetry
+from kora_daemon.server.measures import Measures
 from kora_daemon.server.outage import Outage
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.store.contract import Store, WriteTransaction
@@ -51,6 +55,8 @@ class WriteRequest(Struct, gc=False):
     answer: Callable[[BatchOutcome | None], None]
     authority: Authority | None = None
     news: NodeNews | None = None
+    received_at: float = math.inf
+    """On the event loop's clock; for measuring."""
 
 
 class TrustedRequest(Struct):
@@ -70,6 +76,11 @@ class TrustedRequest(Struct):
     def size_bytes(self) -> int:
         """Does not count."""
         return 0
+
+    @property
+    def received_at(self) -> float:
+        """Nobody measures how long it takes."""
+        return math.inf
 
 
 class _Written(Struct, gc=False):
@@ -94,12 +105,14 @@ class Writer:
         encode: Callable[[LogEntry, int], DeliveryEntry],
         publish: Callable[[list[DeliveryEntry], bool], None],
         patience_s: float = 0.0,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._store = store
         self._pipeline = pipeline
         self._encode = encode
         self._publish = publish
         self._outage = Outage(patience_s)
+        self._telemetry = telemetry or Telemetry(Measures(), Journal())
         self._thread = ThreadPool("kora-writer", 1)
         self._waiting: deque[WriteRequest | TrustedRequest] = deque()
         self._waiting_operations = self._waiting_bytes = 0
@@ -108,6 +121,9 @@ class Writer:
         self._room.set()
         self._closing = self._ended = False
         self._at_hand: Sequence[WriteRequest | TrustedRequest] = ()
+        self._proved_at = -math.inf
+        self._proof: trio.Event | None = None
+        """Somebody waits to see whether the store takes writes."""
         self.failure: str | None = None
         """Why the store does not take writes, None while it does."""
         self.committed_operations = 0
@@ -125,6 +141,11 @@ class Writer:
         self._work.set()
 
     @property
+    def waiting(self) -> tuple[int, int]:
+        """How many operations and bytes are queued."""
+        return self._waiting_operations, self._waiting_bytes
+
+    @property
     def _overfull(self) -> bool:
         return self._waiting_operations >= MAX_WAITING_OPERATIONS or self._waiting_bytes >= MAX_WAITING_BYTES
 
@@ -136,6 +157,18 @@ class Writer:
     async def wait_for_room(self) -> None:
         """Return when the queue is short enough for more."""
         await self._room.wait()
+
+    async def prove(self, within_s: float) -> None:
+        """Return once the store has taken a write within the last so many seconds, or has failed to: see `failure`.
+
+        At most one small write in `within_s`, however many ask.
+        """
+        if self.failure is not None or trio.current_time() - self._proved_at < within_s:
+            return
+        if self._proof is None:
+            self._proof = trio.Event()
+            self._work.set()
+        await self._proof.wait()
 
     def finish(self) -> None:
         """Let `run` return once the queue is empty. No batch may be submitted afterwards."""
@@ -152,6 +185,7 @@ class Writer:
             await self._run()
         finally:
             self._ended = True
+            self._proved()
             for request in (*self._at_hand, *self._waiting):
                 request.answer(None)
             self._waiting.clear()
@@ -167,7 +201,7 @@ class Writer:
                 return
             else:
                 self._work = trio.Event()
-                if self.failure:
+                if self.failure or self._proof is not None:
                     await self._probe()
 
     def _take_group(self) -> _Group:
@@ -196,6 +230,7 @@ class Writer:
             return
         requests: Sequence[WriteRequest | TrustedRequest] = [group] if isinstance(group, TrustedRequest) else group
         self._at_hand = requests
+        begun_at = trio.current_time()
         try:
             written = await self._outage.outlast(lambda: self._try(group))
         except StoreError as error:
@@ -206,6 +241,8 @@ class Writer:
             return
         self._at_hand = ()
         self._recovered()
+        stored = sum(len(one.entries) for one in written if one is not None)
+        self._measure(requests, stored, trio.current_time() - begun_at)
         for one in written:
             if one is not None:
                 self._publish(one.entries, one.outcome.has_moved)
@@ -213,6 +250,12 @@ class Writer:
         for request, one in zip(requests, written, strict=True):
             answer: Callable[[Any], None] = request.answer
             answer(None if one is None else one.outcome)
+
+    def _measure(self, requests: Sequence[WriteRequest | TrustedRequest], stored: int, seconds: float) -> None:
+        measures = self._telemetry.measures
+        measures.committed(stored, seconds)
+        if stored:
+            measures.will_publish(min(one.received_at for one in requests))
 
     async def _try(self, group: _Group) -> list[_Written | None]:
         try:
@@ -292,12 +335,23 @@ class Writer:
     def _failed(self, error: StoreError) -> None:
         if self.failure is None:
             log.error("store.failed", error=str(error), cause=repr(error.__cause__))
+            self._telemetry.measures.outages += 1
+            self._telemetry.journal.record("store.failed", reason=str(error))
         self.failure = str(error)
+        self._proved()
 
     def _recovered(self) -> None:
         if self.failure is not None:
             log.info("store.recovered")
+            self._telemetry.journal.record("store.recovered")
         self.failure = None
+        self._proved_at = trio.current_time()
+        self._proved()
+
+    def _proved(self) -> None:
+        if self._proof is not None:
+            self._proof.set()
+            self._proof = None
 
 
 def _believed(tx: WriteTransaction, group: Sequence[WriteRequest]) -> Iterator[NodeNews]:

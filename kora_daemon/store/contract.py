@@ -187,6 +187,10 @@ class Store(Protocol):
         """How many operations the log holds."""
         ...
 
+    def size_bytes(self) -> int:
+        """How much room log and records take on disk, 0 for a store in memory."""
+        ...
+
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Which of these operation ids are in the log."""
         ...

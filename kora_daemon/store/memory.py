@@ -106,6 +106,10 @@ class MemoryStore:
         with self._reading() as log:
             return len(log.entries)
 
+    def size_bytes(self) -> int:
+        """Nothing on disk."""
+        return 0
+
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Which of these operation ids are in the log."""
         with self._reading() as log:

@@ -47,6 +47,13 @@ def test_a_new_store_is_empty(store: Store) -> None:
     assert store.causal_keys_above({}) == []
 
 
+def test_a_store_knows_how_much_room_it_takes(store: Store) -> None:
+    before = store.size_bytes()
+    append(store, *operations(500))
+    assert store.size_bytes() > before or isinstance(store, MemoryStore)
+    assert before > 0 or isinstance(store, MemoryStore)
+
+
 def test_the_server_has_a_node_id_of_its_own(store: Store) -> None:
     assert is_uuid7(store.node_id)
     assert store.node_id == store.node_id

@@ -61,6 +61,26 @@ class HttpClient:
         self._http.send(h11.EndOfMessage())
         return await self._answer()
 
+    async def follow(self, target: str, headers: dict[str, str] | None = None) -> Answer:
+        """A request whose answer goes on: its head. What comes then, `piece` gives."""
+        named = {"host": "localhost", **(headers or {})}
+        await self.say(self._http.send(h11.Request(method="GET", target=target, headers=list(named.items()))) or b"")
+        await self.say(self._http.send(h11.EndOfMessage()) or b"")
+        event = await self._next_event()
+        assert isinstance(event, h11.Response)
+        return Answer(event.status_code, {name.decode(): value.decode() for name, value in event.headers}, b"")
+
+    async def piece(self) -> bytes:
+        """What comes next of an answer that goes on, b"" at its end."""
+        event = await self._next_event()
+        return bytes(event.data) if isinstance(event, h11.Data) else b""
+
+    async def _next_event(self) -> object:
+        with trio.fail_after(PATIENCE_S):
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                self._http.receive_data(bytes(await self._stream.receive_some()))
+        return event
+
     async def _answer(self) -> Answer:
         status, body = 0, b""
         headers: dict[str, str] = {}

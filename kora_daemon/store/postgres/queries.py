@@ -112,6 +112,10 @@ FRONTIER = "SELECT coalesce(max(delivery_seq), 0) FROM operations"
 FLOOR = "SELECT coalesce((SELECT value::bigint FROM kora_meta WHERE key = 'floor'), 0)"
 REACH = f"SELECT greatest(({FRONTIER}), ({FLOOR}))"
 COUNT = "SELECT count(*) FROM operations"
+SIZE = """
+    SELECT coalesce(sum(pg_total_relation_size(pg_class.oid)), 0) FROM pg_class
+    JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE relkind = 'r' AND nspname = current_schema()
+"""
 KNOWN_IDS = f"SELECT id FROM operations WHERE id IN {_listed('$1')}"
 VECTOR = _select(_VECTOR, "sync_state WHERE max_sequence_number > 0")
 VECTOR_OF = f"{VECTOR} AND node_id IN {_listed('$1')}"

@@ -140,6 +140,10 @@ class PostgresStore:
         """How many operations the log holds; walks an index."""
         return int(self._connections.fetch(queries.COUNT)[0][0])
 
+    def size_bytes(self) -> int:
+        """How much room the tables take, with their indexes."""
+        return int(self._connections.fetch(queries.SIZE)[0][0])
+
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Which of these operation ids are in the log."""
         return {read_name(known) for (known,) in self._connections.fetch(queries.KNOWN_IDS, [names_json(ids)])}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,14 @@ class SqliteStore:
         """How many operations the log holds; walks an index."""
         with self._connections.rows(queries.COUNT) as rows:
             return int(next(rows)[0])
+
+    def size_bytes(self) -> int:
+        """How much room the file takes, with those that SQLite has beside it."""
+        sizes = 0
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                sizes += os.stat(f"{self._path}{suffix}").st_size
+        return sizes
 
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Which of these operation ids are in the log."""
