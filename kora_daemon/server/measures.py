@@ -24,9 +24,7 @@ OPERATION_CODES: Final = frozenset(
         "OPERATION_TOO_LARGE",
         "REFERENTIAL_INTEGRITY",
         "SCOPE_VIOLATION",
-        "SEQUENCE_JUMP",
         "VALIDATION_ERROR",
-        "VALIDATION_FAILED",
     }
 )
 """Why an operation is refused (wire.md section 7, store.md section 6.1); a validator may have codes of its own."""

@@ -26,6 +26,7 @@ PATHS: dict[str, tuple[str, tuple[str, ...]]] = {
     "/__kora/kick": ("admin", ("POST",)),
     "/__kora/events": ("admin", ("GET",)),
     "/__kora/tail": ("admin", ("GET",)),
+    "/__kora/explain": ("admin", ("GET",)),
     "/__kora/metrics": ("metrics", ("GET",)),
 }
 """Who may ask for a path, and how."""
@@ -108,7 +109,7 @@ async def test_no_answer_holds_a_token(server: SyncServer) -> None:
     routes = surface(server, "/", Access(Tokens(secret, secret, secret, secret)))
     for path, (_, methods) in PATHS.items():
         headers = {"host": "localhost", "authorization": f"Bearer {secret}"}
-        request = Request("GET", path, {"token": [secret]}, headers, address="127.0.0.1")
+        request = Request("GET", path, {"token": [secret], "node": ["a"], "op": ["b"]}, headers, address="127.0.0.1")
         if "GET" in methods:
             body = (await routes.answer(request)).body
             if not isinstance(body, bytes):
