@@ -1,0 +1,19 @@
+"""Tests that need a program which pip can't bring.
+
+Where one is missing its tests are not collected; with KORA_TEST_PROGRAMS=required (as in CI) that is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+NEEDED = {"test_app_in_chromium.py": "chromium"}
+"""Test file -> the program, which is also the name of its Debian package."""
+
+_missing = {file: program for file, program in NEEDED.items() if shutil.which(program) is None}
+if _missing and os.environ.get("KORA_TEST_PROGRAMS") == "required":
+    raise pytest.UsageError(f"apt-get install {' '.join(sorted(set(_missing.values())))}")
+collect_ignore = sorted(_missing)
