@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +12,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from kora_daemon.materialization.json_text import shown_json
 
 Record = dict[str, Any]
 _HALF = re.compile("[\ud800-\udfff]")
@@ -38,7 +38,7 @@ def write_records(form: Format, columns: Sequence[str], records: Iterable[Record
 
 def write_json(value: object) -> None:
     """Write one value, laid out over lines."""
-    sys.stdout.write(f"{_json(value, indent=2)}\n")
+    sys.stdout.write(f"{shown_json(value, indent=2)}\n")
 
 
 def write_outcome(sentence: str, value: Mapping[str, Any], *, as_json: bool) -> None:
@@ -52,7 +52,7 @@ def write_outcome(sentence: str, value: Mapping[str, Any], *, as_json: bool) -> 
 def _write_json(_columns: Sequence[str], records: Iterable[Record]) -> None:
     separator = "[\n"
     for record in records:
-        sys.stdout.write(f"{separator}{_json(record)}")
+        sys.stdout.write(f"{separator}{shown_json(record)}")
         separator = ",\n"
     sys.stdout.write("[]\n" if separator == "[\n" else "\n]\n")
 
@@ -94,19 +94,4 @@ def _cell(value: object) -> str:
         return _HALF.sub("\ufffd", value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _json(value)
-
-
-def _json(value: object, indent: int | None = None) -> str:
-    """JSON in whole characters; halves of surrogate pairs are escaped."""
-    text = json.dumps(_plain(value), ensure_ascii=False, indent=indent)
-    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
-
-
-def _plain(value: object) -> object:
-    """What JSON can hold: bytes in the form that Kora's clients write."""
-    if isinstance(value, bytes):
-        return {"$koraBytes": base64.b64encode(value).decode()}
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return value
+    return shown_json(value)

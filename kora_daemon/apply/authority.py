@@ -65,6 +65,17 @@ def is_outside(work: Work, scopes: ScopeMap | None, operation: Operation, data: 
     return not matches(where, _shown(work, key, work.result(state, operation, data), where))
 
 
+def is_hidden(work: Work, scopes: ScopeMap | None, key: RecordKey, state: RecordState) -> bool:
+    """Whether a record, as it is in this state, lies outside these scopes."""
+    if scopes is None:
+        return False
+    scope = scopes.get(key.collection)
+    if scope is None:
+        return True
+    where = plain_where(scope)
+    return bool(where) and not matches(where, _shown(work, key, state, where))
+
+
 def _composes(where: Where, state: RecordState, operation: Operation) -> bool:
     """Whether what becomes of the fields of a scope may be something else than what the operation says."""
     return not isinstance(operation.atomic_ops, UnsetType) or not where.keys().isdisjoint(state.atomic_writers)

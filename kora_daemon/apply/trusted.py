@@ -12,7 +12,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kora_daemon.apply.author import Draft
-from kora_daemon.apply.pipeline import Pipeline
+from kora_daemon.apply.authority import is_hidden, is_outside
+from kora_daemon.apply.pipeline import Pipeline, refuse
 from kora_daemon.apply.predicates import Predicate, satisfies
 from kora_daemon.apply.work import Work, data_of
 from kora_daemon.materialization.atomic import compose, read_intents
@@ -22,6 +23,7 @@ from kora_daemon.model.delivery import LogEntry
 from kora_daemon.model.operation import MAX_NAME_LENGTH, Operation, OperationType
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.model.record import RecordKey
+from kora_daemon.model.scope import ScopeMap
 from kora_daemon.model.structure import is_name
 from kora_daemon.store.contract import Store
 
@@ -97,12 +99,18 @@ def with_record_ids(wanted: TrustedWrite, new_id: Callable[[], str]) -> TrustedW
 
 
 def commit_trusted(
-    store: Store, pipeline: Pipeline, wanted: TrustedWrite, now_ms: int, tried: list[TrustedOutcome] | None = None
+    store: Store,
+    pipeline: Pipeline,
+    wanted: TrustedWrite,
+    now_ms: int,
+    scopes: ScopeMap | None = None,
+    tried: list[TrustedOutcome] | None = None,
 ) -> TrustedOutcome:
     """Do it, in a transaction of its own. `now_ms` is the server's clock, ms since the epoch. Raises StoreError.
 
-    `tried` remembers what earlier calls have tried: a commit that was reported as failed may have happened all the
-    same, and then is not repeated.
+    With `scopes` it may do no more than a device that has them: what lies outside is not there for its conditions, and
+    can't be changed. `tried` remembers what earlier calls have tried: a commit that was reported as failed may have
+    happened all the same, and then is not repeated.
     """
     tried = [] if tried is None else tried
     locks = [wanted.target] if isinstance(wanted, ConditionalWrite) else []
@@ -114,7 +122,7 @@ def commit_trusted(
                 if tx.known_ids([entry.operation.id for entry in outcome.applied]):
                     return outcome
             work = pipeline.work(tx, now_ms)
-            outcome = write(pipeline, work, wanted)
+            outcome = write(pipeline, work, wanted, scopes)
             outcome.applied = work.finish()
             outcome.has_moved = work.has_moved
             tried.append(outcome)
@@ -127,45 +135,51 @@ def _with_record_id(mutation: Mutation, new_id: Callable[[], str]) -> Mutation:
     return replace(mutation, record_id=new_id()) if mutation.type == "insert" and not mutation.record_id else mutation
 
 
-def write(pipeline: Pipeline, work: Work, wanted: TrustedWrite) -> TrustedOutcome:
+def write(pipeline: Pipeline, work: Work, wanted: TrustedWrite, scopes: ScopeMap | None = None) -> TrustedOutcome:
     """Author and apply. Raises `WriteRefused` when the transaction has to be given up, for a write of many parts.
 
     An insert must have its record id by now. The outcome has no `applied` yet: `Work.finish` has.
     """
     if isinstance(wanted, ConditionalWrite):
-        return _write_if(pipeline, work, wanted)
-    rejection = _mutate(pipeline, work, wanted)
+        return _write_if(pipeline, work, wanted, scopes)
+    rejection = _mutate(pipeline, work, wanted, scopes)
     if rejection is not None:
         return TrustedOutcome("skipped", rejection=rejection)
     return TrustedOutcome("applied", record_ids=[wanted.record_id or ""])
 
 
-def _write_if(pipeline: Pipeline, work: Work, wanted: ConditionalWrite) -> TrustedOutcome:
-    if wanted.idempotency is not None:
-        done = work.current(wanted.idempotency)
-        if done is not None and done.live:
-            return TrustedOutcome("repeated", record_ids=[wanted.target.record_id])
-    state = work.current(wanted.target)
-    record = _shown(pipeline, wanted.target, state) if state is not None and state.live else None
-    if not satisfies(wanted.condition, record):
+def _write_if(pipeline: Pipeline, work: Work, wanted: ConditionalWrite, scopes: ScopeMap | None) -> TrustedOutcome:
+    if wanted.idempotency is not None and _live(work, wanted.idempotency, scopes) is not None:
+        return TrustedOutcome("repeated", record_ids=[wanted.target.record_id])
+    state = _live(work, wanted.target, scopes)
+    if not satisfies(wanted.condition, None if state is None else _shown(pipeline, wanted.target, state)):
         refusal = wanted.refusal
         return TrustedOutcome("skipped", rejection=Rejection("", *wanted.target, refusal.code, refusal.message))
     changes = list(wanted.also)
     if wanted.update is not None or wanted.atomic:
         changes.insert(0, Mutation("update", *wanted.target, wanted.update or {}, wanted.atomic))
     for change in changes:
-        rejection = _mutate(pipeline, work, change)
+        rejection = _mutate(pipeline, work, change, scopes)
         if rejection is not None:
             raise WriteRefused(rejection)
     return TrustedOutcome("applied", record_ids=[change.record_id or "" for change in changes])
 
 
-def _mutate(pipeline: Pipeline, work: Work, wanted: Mutation) -> Rejection | None:
+def _live(work: Work, key: RecordKey, scopes: ScopeMap | None) -> RecordState | None:
+    """The state of a live record within the scopes."""
+    state = work.current(key)
+    return None if state is None or not state.live or is_hidden(work, scopes, key, state) else state
+
+
+def _mutate(pipeline: Pipeline, work: Work, wanted: Mutation, scopes: ScopeMap | None) -> Rejection | None:
     problem = _problem(pipeline, wanted)
     if problem is not None:
         return Rejection("", wanted.collection, wanted.record_id or "", *problem)
     operation = _authored(pipeline, work, wanted)
-    return pipeline.apply_one(work, operation, data_of(operation))
+    data = data_of(operation)
+    if is_outside(work, scopes, operation, data):
+        return refuse(operation, "SCOPE_VIOLATION", "The change is outside the scope of this request")
+    return pipeline.apply_one(work, operation, data)
 
 
 def _problem(pipeline: Pipeline, wanted: Mutation) -> tuple[str, str] | None:

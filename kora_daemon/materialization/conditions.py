@@ -70,6 +70,8 @@ def checked_query(collection: Collection, query: RecordQuery) -> RecordQuery:
     for word, number in (("limit", query.limit), ("offset", query.offset)):
         if number is not None and (type(number) is not int or number < 0):
             raise QueryError("invalid-limit", f"{word} is {number!r}, expected a whole number from 0 up")
+    if query.after is not None and query.order_by is not None:
+        raise QueryError("invalid-after", "after goes by the order of the ids, not by one of your own")
     return query
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64encode
 
 import msgspec
 from msgspec import Raw
 
+from kora_daemon.model.binary import BYTES_TAG
 from kora_daemon.model.jsvalue import JsonValue
 from kora_daemon.model.operation import MAX_SAFE_INTEGER
 
@@ -14,6 +17,8 @@ OVERFLOW = 10**400
 """JavaScript's Infinity in a form that JSON has: an integer that no double can hold."""
 _LONGEST_NUMBER = 400
 """Digits; any integer with more is infinite in JavaScript."""
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 _read_fast = msgspec.json.Decoder().decode
 _write_fast = msgspec.json.Encoder().encode
@@ -44,6 +49,20 @@ def write_json(value: JsonValue) -> str:
         return _write_fast(value).decode()
     except UnicodeEncodeError:
         return _write_escaped(value)
+
+
+def shown_json(value: object, indent: int | None = None) -> str:
+    """The text of what a query shows, in whole characters; bytes are in the form that Kora's clients write."""
+    text = json.dumps(_plain(value), ensure_ascii=False, indent=indent)
+    return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return {BYTES_TAG: b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return value
 
 
 def _integer(digits: str) -> int:

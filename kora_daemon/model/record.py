@@ -25,7 +25,8 @@ class RecordQuery(Struct, frozen=True):
 
     `where` maps fields to the values they must have, all of them, exactly: no value equals one of another type.
     Without `order_by` the order is that of the ids; with it, records without a value come last in both directions, and
-    ids break ties. `offset` applies before `limit`.
+    ids break ties. `offset` applies before `limit`. `after` leaves out the ids up to this one, itself included: the way
+    to read a collection in parts. It goes with the order of the ids alone.
     """
 
     where: Mapping[str, Any] = {}
@@ -34,9 +35,10 @@ class RecordQuery(Struct, frozen=True):
     limit: int | None = None
     offset: int = 0
     include_deleted: bool = False
+    after: str | None = None
 
 
-QueryProblem = Literal["no-schema", "unknown-collection", "unknown-field", "invalid-limit"]
+QueryProblem = Literal["no-schema", "unknown-collection", "unknown-field", "invalid-limit", "invalid-after"]
 
 
 class QueryError(KoraError):

@@ -11,17 +11,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kora_daemon.apply.pipeline import Pipeline
-from kora_daemon.apply.predicates import checked_predicate
-from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome, TrustedWrite, with_record_ids
+from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome
 from kora_daemon.auth.contract import AuthProvider
-from kora_daemon.errors import StoreUnavailable
 from kora_daemon.model.record import Record, RecordQuery
+from kora_daemon.model.schema import Schema
 from kora_daemon.protocol.actions import GOING_AWAY
 from kora_daemon.protocol.rules import SessionRules
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.awareness import AwarenessRelay
-from kora_daemon.server.clock import new_id
 from kora_daemon.server.connection import Connection
+from kora_daemon.server.data_plane import DataPlane
 from kora_daemon.server.explain import Explanation, explain
 from kora_daemon.server.follower import LogFollower
 from kora_daemon.server.housekeeping import keep_house, prepare_records
@@ -42,7 +41,7 @@ from kora_daemon.server.tail import Tail
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
 from kora_daemon.server.validation import Validation
-from kora_daemon.server.writer import TrustedRequest, Writer
+from kora_daemon.server.writer import Writer
 from kora_daemon.store.channel import Channel
 from kora_daemon.store.contract import Store
 
@@ -333,46 +332,35 @@ class SyncServer:
 
     # Records and trusted writes
 
-    async def apply(self, mutation: Mutation) -> TrustedOutcome:
-        """Change one record in the server's own name, judged like any operation; devices hear of it.
+    @property
+    def schema(self) -> Schema | None:
+        """The app's schema, as long as the server lives."""
+        return self._options.apply.schema
 
-        An insert without a record id gets a new one. Raises `StoreUnavailable` when it could not be stored.
-        """
-        return await self._trusted(mutation)
+    @property
+    def data(self) -> DataPlane:
+        """Records, and writes by the server's own side."""
+        return DataPlane(self._running.readers, self._running.writer, self.schema)
+
+    async def apply(self, mutation: Mutation) -> TrustedOutcome:
+        """See `DataPlane.apply`."""
+        return await self.data.apply(mutation)
 
     async def apply_conditional(self, write: ConditionalWrite) -> TrustedOutcome:
-        """Change several records together, if a condition holds. Raises `StoreUnavailable` and `MalformedPredicate`."""
-        checked_predicate(write.condition)
-        return await self._trusted(write)
-
-    async def _trusted(self, write: TrustedWrite) -> TrustedOutcome:
-        writer = self._running.writer
-        await writer.wait_for_room()
-        answered: list[TrustedOutcome | None] = []
-        done = trio.Event()
-
-        def answer(outcome: TrustedOutcome | None) -> None:
-            answered.append(outcome)
-            done.set()
-
-        writer.submit(TrustedRequest(with_record_ids(write, new_id), answer, []))
-        with trio.CancelScope(shield=True):  # once handed in it happens, and whoever asked should know
-            await done.wait()
-        if answered[0] is None:
-            raise StoreUnavailable("The write could not be stored; the log of the server says why")
-        return answered[0]
+        """See `DataPlane.apply_conditional`."""
+        return await self.data.apply_conditional(write)
 
     async def query_collection(self, collection: str, query: RecordQuery | None = None) -> list[Record]:
         """The records that a query finds. Raises `QueryError` and `StoreError`."""
-        return await self._running.readers.read(lambda store: store.query_collection(collection, query))
+        return await self.data.query(collection, query)
 
     async def find_record(self, collection: str, record_id: str) -> Record | None:
         """A live record, None where there is none. Raises `QueryError` and `StoreError`."""
-        return await self._running.readers.read(lambda store: store.find_record(collection, record_id))
+        return await self.data.find_record(collection, record_id)
 
     async def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
         """How many live records have these values. Raises `QueryError` and `StoreError`."""
-        return await self._running.readers.read(lambda store: store.count_collection(collection, where))
+        return await self.data.count(collection, where)
 
     async def materialize_collection(self, collection: str) -> list[Record]:
         """All live records of a collection, also without a schema. Raises `StoreError`."""

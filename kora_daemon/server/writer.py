@@ -18,11 +18,13 @@ from msgspec import Struct
 
 from kora_daemon.apply.authority import Authority, is_free
 from kora_daemon.apply.pipeline import BatchOutcome, Pipeline, refuse
-from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted
+from kora_daemon.apply.trusted import ConditionalWrite, TrustedOutcome, TrustedWrite, commit_trusted
 from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry
 from kora_daemon.model.node import NodeNews
 from kora_daemon.model.operation import Operation
+from kora_daemon.model.outcome import Rejection
+from kora_daemon.model.scope import ScopeMap
 from kora_daemon.server.clock import wall_ms
 from kora_daemon.server.journal import Journal
 from kora_daemon.server.ledger import Telemetry
@@ -37,6 +39,7 @@ MAX_WAITING_OPERATIONS = 20_000
 MAX_WAITING_BYTES = 64 << 20
 """Of all sessions together. Above either no session is read until the writer has caught up."""
 PROBE_INTERVAL_S = 1.0
+_CANNOT_HOLD = "the store can't hold this operation"
 
 log = structlog.get_logger("kora.writer")
 
@@ -60,10 +63,14 @@ class WriteRequest(Struct, gc=False):
 
 
 class TrustedRequest(Struct):
-    """A write by the server's own side. It has a transaction of its own: others must not be undone with it."""
+    """A write by the server's own side, within `scopes`, None for anywhere.
+
+    It has a transaction of its own: others must not be undone with it.
+    """
 
     write: TrustedWrite
     answer: Callable[[TrustedOutcome | None], None]
+    scopes: ScopeMap | None = None
     tried: list[TrustedOutcome] = []
     """What was tried so far, while the store did not answer."""
 
@@ -272,9 +279,9 @@ class Writer:
         except (StoreUnavailable, StoreCorrupt):
             raise
         except StoreError as error:
-            if isinstance(group, TrustedRequest):
-                raise
             log.error("store.refused", error=str(error))
+            if isinstance(group, TrustedRequest):
+                return [_Written(TrustedOutcome("skipped", rejection=_unfit(group.write)), [])]
             return [self._commit_one_by_one(request) for request in group]
         except Exception as error:
             # Something in one of the batches that no check foresaw: it must not cost the others theirs.
@@ -292,7 +299,7 @@ class Writer:
             except (StoreUnavailable, StoreCorrupt):
                 raise
             except StoreError:
-                refused = refuse(operation, "INVALID_OPERATION", "the store can't hold this operation")
+                refused = refuse(operation, "INVALID_OPERATION", _CANNOT_HOLD)
                 written.outcome.rejections.append(refused)
             else:
                 written.outcome.applied += one.outcome.applied
@@ -316,7 +323,7 @@ class Writer:
             ]
 
     def _commit_trusted(self, request: TrustedRequest) -> _Written:
-        outcome = commit_trusted(self._store, self._pipeline, request.write, wall_ms(), request.tried)
+        outcome = commit_trusted(self._store, self._pipeline, request.write, wall_ms(), request.scopes, request.tried)
         return _Written(outcome, self._encoded(outcome.applied, 0))
 
     def _encoded(self, entries: Sequence[LogEntry], origin: int) -> list[DeliveryEntry]:
@@ -352,6 +359,11 @@ class Writer:
         if self._proof is not None:
             self._proof.set()
             self._proof = None
+
+
+def _unfit(wanted: TrustedWrite) -> Rejection:
+    key = wanted.target if isinstance(wanted, ConditionalWrite) else (wanted.collection, wanted.record_id or "")
+    return Rejection("", *key, "INVALID_OPERATION", _CANNOT_HOLD)
 
 
 def _believed(tx: WriteTransaction, group: Sequence[WriteRequest]) -> Iterator[NodeNews]:

@@ -94,6 +94,7 @@ class MemoryRecords:
             row
             for record_id, state in self._states.get(collection.name, {}).items()
             if state.live or query.include_deleted
+            if query.after is None or record_id > query.after
             if all(holds(one.operand, _column(one.kind, one.column, kinds, record_id, state)) for one in where)
             for row in [record_row(kinds, record_id, state, Dialect.SQLITE)]
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from kora_daemon.materialization.columns import ColumnValue, Dialect, column_names
+from kora_daemon.materialization.columns import ColumnValue, Dialect, column_names, column_value
 from kora_daemon.materialization.conditions import JSON_KINDS, Condition, JsonKey, Special, column_kind
 from kora_daemon.materialization.ddl import quoted
 from kora_daemon.model.record import RecordQuery
@@ -54,7 +54,7 @@ class Sql:
 
     def select(self, collection: Collection, query: RecordQuery, where: Sequence[Condition]) -> Statement | None:
         """The rows of a query in the order of `columns.column_names`; None when there can be none."""
-        found = self._where(where, include_deleted=query.include_deleted)
+        found = self._where(where, include_deleted=query.include_deleted, after=query.after)
         if found is None:
             return None
         clause, bindings = found
@@ -107,7 +107,9 @@ class Sql:
         """What is read of a column."""
         return quoted(name)
 
-    def _where(self, where: Sequence[Condition], *, include_deleted: bool) -> Statement | None:
+    def _where(
+        self, where: Sequence[Condition], *, include_deleted: bool, after: str | None = None
+    ) -> Statement | None:
         # The plus keeps SQLite from looking for live rows by an index, which are almost all there are.
         plus = "+" if where and self.dialect is Dialect.SQLITE else ""
         parts = [] if include_deleted else [f'{plus}"_deleted" = 0']
@@ -121,6 +123,11 @@ class Sql:
                 part, bound = self._equal(column, kind, operand)
                 parts.append(part)
                 bindings += bound
+        if after is not None:
+            start = column_value("string", after, self.dialect)
+            part, bound = self.between('"id"', str(start), None)
+            parts.append(part)
+            bindings += bound
         return (f" WHERE {' AND '.join(parts)}" if parts else ""), bindings
 
     def _equal(self, column: str, kind: Kind, operand: str | int | float | bytes) -> Statement:

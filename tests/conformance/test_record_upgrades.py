@@ -8,6 +8,7 @@ from typing import Any
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from kora_daemon.errors import MigrationNeeded, StoreError
 from kora_daemon.materialization.columns import Dialect
@@ -534,6 +535,22 @@ def test_records_can_be_read_one_after_the_other(store: Store, node: Node) -> No
         pass
 
 
+def test_records_can_be_read_in_parts(store: Store, node: Node) -> None:
+    """Each part begins behind the last id of the one before, whatever ids look like."""
+    bring_to(store, TODOS)
+    ids = ["", "a", "B", "é", "\uff5e", "😀", "a\x00", "a\x01", "\ud7ff", "\ud7ff\x01", "z" * 100]
+    apply(store, *(node.insert(one, {"title": "t", "n": place % 3}) for place, one in enumerate(ids)))
+    apply(store, node.delete("é"))
+    for query in (RecordQuery(), RecordQuery({"n": 1}), RecordQuery({"title": "t"}, include_deleted=True)):
+        whole = [record["id"] for record in store.query_collection("todos", query)]
+        assert whole == sorted(whole)
+        read: list[str] = []
+        while part := store.query_collection("todos", replace(query, limit=2, after=read[-1] if read else None)):
+            read += [record["id"] for record in part]
+        assert read == whole
+    assert [one["id"] for one in store.query_collection("todos", RecordQuery(after="\ud800"))][-1] == "😀"
+
+
 QUESTIONS: list[tuple[str, dict[str, Any], QueryProblem, str]] = [
     ("unknown", {}, "unknown-collection", "todos"),
     ("operations", {}, "unknown-collection", "todos"),
@@ -551,6 +568,7 @@ QUESTIONS: list[tuple[str, dict[str, Any], QueryProblem, str]] = [
     ("todos", {"offset": -1}, "invalid-limit", "offset is -1"),
     ("todos", {"offset": 0.5}, "invalid-limit", "offset is 0.5"),
     ("todos", {"limit": 0, "offset": -5}, "invalid-limit", "offset is -5"),
+    ("todos", {"after": "a", "order_by": "n"}, "invalid-after", "order of the ids"),
     ("todos", {"where": {"title": ["never"], "m": 1}}, "unknown-field", "'m'"),
 ]
 

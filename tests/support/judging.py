@@ -17,6 +17,7 @@ from kora_daemon.model.operation import Operation
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.model.record import Record
 from kora_daemon.model.schema import Constraint, ConstraintType, OnDelete, Relation, Schema
+from kora_daemon.model.scope import ScopeMap
 from kora_daemon.store.contract import Store
 from tests.support.log import RECEIVED_AT_MS
 from tests.support.records import bring_to
@@ -104,9 +105,9 @@ class Judge:
         )
         return rejection
 
-    def write(self, wanted: TrustedWrite) -> TrustedOutcome:
-        """A write by the server's own side."""
-        return commit_trusted(self.store, self.pipeline, wanted, self.now_ms)
+    def write(self, wanted: TrustedWrite, scopes: ScopeMap | None = None) -> TrustedOutcome:
+        """A write by the server's own side, within these scopes."""
+        return commit_trusted(self.store, self.pipeline, wanted, self.now_ms, scopes)
 
     def written(self, wanted: TrustedWrite) -> list[Operation]:
         """The same, which is applied: the operations made of it."""

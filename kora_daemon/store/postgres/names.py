@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.node import NodeMemory
+from kora_daemon.model.record import RecordQuery
 from kora_daemon.store import tables
 
 _LOW, _HIGH = "\x01", "\ud7ff"
@@ -118,3 +120,9 @@ def stored_id(where: Mapping[str, object]) -> Mapping[str, object]:
     """Conditions on the id are about the name as it is stored."""
     wanted = where.get("id")
     return {**where, "id": stored_name(wanted)} if isinstance(wanted, str) else where
+
+
+def stored_query(query: RecordQuery) -> RecordQuery:
+    """The query about names as they are stored."""
+    after = None if query.after is None else stored_name(query.after)
+    return replace(query, where=stored_id(query.where), after=after)

@@ -35,6 +35,7 @@ from kora_daemon.store.postgres.names import (
     rows_json,
     stored_id,
     stored_name,
+    stored_query,
     stored_selectors,
 )
 from kora_daemon.store.postgres.sessions import Durability, PatientConnection, Session
@@ -305,8 +306,8 @@ class PostgresStore:
         self, collection: str, query: RecordQuery | None
     ) -> tuple[str, list[ColumnValue], Mapping[str, Kind]] | None:
         known = checked_collection(self._schema, collection)
-        asked = checked_query(known, query or RecordQuery())
-        statement = SQL.select(known, asked, conditions(known, stored_id(asked.where), Dialect.POSTGRES))
+        asked = stored_query(checked_query(known, query or RecordQuery()))
+        statement = SQL.select(known, asked, conditions(known, asked.where, Dialect.POSTGRES))
         return None if statement is None else (queries.numbered(statement[0]), statement[1], known.kinds)
 
     def find_record(self, collection: str, record_id: str) -> Record | None:
