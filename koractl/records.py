@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from kora_daemon.config import load_settings
 from kora_daemon.maintenance import opened_store
-from kora_daemon.materialization.conditions import checked_collection, checked_query, column_kind
+from kora_daemon.materialization.conditions import checked_collection, checked_query, column_kind, written_value
 from kora_daemon.model.record import RecordQuery
 from kora_daemon.model.schema import Collection, Schema
 from kora_daemon.parts import required_schema
@@ -100,18 +99,9 @@ def _condition(collection: Collection, given: str) -> tuple[str, Any]:
     name, separator, text = given.partition("=")
     if not separator:
         raise typer.BadParameter(f"{given!r} has no =, expected FIELD=VALUE or FIELD:=JSON", param_hint="--where")
-    if name.endswith(":"):
-        return name[:-1], _json(text, given)
-    kind = column_kind(collection, name)
-    if kind in ("string", "enum", "secret", "richtext"):
-        return name, text
-    if kind == "boolean" and text in ("true", "false"):
-        return name, text == "true"
-    return name, _json(text, given)
-
-
-def _json(text: str, given: str) -> object:
+    exact = name.endswith(":")
+    name = name.removesuffix(":")
     try:
-        return json.loads(text)
+        return name, written_value("json" if exact else column_kind(collection, name), text)
     except ValueError as error:
         raise typer.BadParameter(f"{given!r}: {text!r} is no JSON: {error}", param_hint="--where") from None

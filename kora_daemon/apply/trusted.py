@@ -149,6 +149,9 @@ def write(pipeline: Pipeline, work: Work, wanted: TrustedWrite, scopes: ScopeMap
 
 
 def _write_if(pipeline: Pipeline, work: Work, wanted: ConditionalWrite, scopes: ScopeMap | None) -> TrustedOutcome:
+    for key in (wanted.target, wanted.idempotency):
+        if key is not None and (problem := _name_problem(pipeline, *key)) is not None:
+            return TrustedOutcome("skipped", rejection=Rejection("", *key, "INVALID_OPERATION", problem))
     if wanted.idempotency is not None and _live(work, wanted.idempotency, scopes) is not None:
         return TrustedOutcome("repeated", record_ids=[wanted.target.record_id])
     state = _live(work, wanted.target, scopes)
@@ -183,21 +186,27 @@ def _mutate(pipeline: Pipeline, work: Work, wanted: Mutation, scopes: ScopeMap |
 
 
 def _problem(pipeline: Pipeline, wanted: Mutation) -> tuple[str, str] | None:
-    schema = pipeline.rules.schema
     if not wanted.record_id:
         return "MISSING_RECORD_ID", f"an {wanted.type} needs the id of a record"
-    for word, name in (("record id", wanted.record_id), ("collection", wanted.collection)):
-        if not is_name(name):
-            return "INVALID_OPERATION", f"a {word} is a text of 1 to {MAX_NAME_LENGTH} whole characters"
-    if schema is not None and wanted.collection not in schema.collections:
-        known = ", ".join(schema.collections)
-        return "INVALID_OPERATION", f"there is no collection {wanted.collection!r}; the schema has {known}"
+    misnamed = _name_problem(pipeline, wanted.collection, wanted.record_id)
+    if misnamed is not None:
+        return "INVALID_OPERATION", misnamed
     if wanted.type != "delete" and wanted.data is None and not wanted.atomic:
         return "INVALID_OPERATION", f"an {wanted.type} needs data"
     if wanted.atomic and wanted.type != "update":
         return "INVALID_OPERATION", "only an update can be atomic"
     if wanted.atomic and read_intents(dict(wanted.atomic)).keys() != wanted.atomic.keys():
         return "INVALID_OPERATION", "an atomic change has a type (increment, max, min, append, remove) and a value"
+    return None
+
+
+def _name_problem(pipeline: Pipeline, collection: str, record_id: str) -> str | None:
+    schema = pipeline.rules.schema
+    for word, name in (("record id", record_id), ("collection", collection)):
+        if not is_name(name):
+            return f"a {word} is a text of 1 to {MAX_NAME_LENGTH} whole characters"
+    if schema is not None and collection not in schema.collections:
+        return f"there is no collection {collection!r}; the schema has {', '.join(schema.collections)}"
     return None
 
 

@@ -22,6 +22,8 @@ class Route(Struct, frozen=True):
     role: Role | None = None
     below: bool = False
     """Also all paths that begin with it and a slash."""
+    refusal: Callable[[HttpError], Response] | None = None
+    """What whoever asks is told of an error, None for the sentence alone."""
 
 
 class Routes:
@@ -53,6 +55,14 @@ class Routes:
             raise HttpError(
                 404, f"Nothing here. Devices connect to {self._sync_path}, /health tells how this server is"
             )
+        try:
+            return await self._answer(request, found)
+        except HttpError as error:
+            if found[0].refusal is None:
+                raise
+            return found[0].refusal(error)
+
+    async def _answer(self, request: Request, found: list[Route]) -> Response:
         wanted = "GET" if request.method == "HEAD" else request.method
         for route in found:
             if wanted in route.methods:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kora_daemon.http.access import Access
+from kora_daemon.http.data import data_routes
 from kora_daemon.http.events import events_route
 from kora_daemon.http.explain import explain_route
 from kora_daemon.http.health import health_route
@@ -29,6 +30,7 @@ def surface(server: SyncServer, sync_path: str, access: Access | None = None) ->
         tail_route(server),
         explain_route(server),
         metrics_route(server),
+        *data_routes(server),
     ]
     return Routes(access or Access(), routes, sync_path)
 

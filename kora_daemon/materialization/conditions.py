@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from kora_daemon.materialization.columns import ColumnValue, Dialect, column_value, field_value
+from kora_daemon.materialization.json_text import read_json
 from kora_daemon.model.binary import is_index_bytes, is_tagged_bytes
 from kora_daemon.model.jsvalue import JsonValue, canonical_json, is_number
 from kora_daemon.model.record import QueryError, QueryProblem, RecordQuery
@@ -87,6 +88,14 @@ def column_kind(collection: Collection, name: str) -> Kind:
     raise QueryError(problem, f"{collection.name} has no field {name!r}; it has {valid}")
 
 
+def written_value(kind: Kind, text: str) -> JsonValue:
+    """The value that a text on a command line or in a URL means for a column of this kind: texts are taken as they are.
+
+    All else is JSON. Raises ValueError for what is none.
+    """
+    return text if kind in _TEXT_KINDS or kind == "richtext" else read_json(text)
+
+
 def conditions(collection: Collection, where: Mapping[str, Any], dialect: Dialect) -> list[Condition]:
     """The conditions that `where` puts. Raises `QueryError` for an unknown field."""
     made = []
@@ -100,7 +109,7 @@ def operand(kind: Kind, value: object, dialect: Dialect) -> Operand:
     """What a column of this kind is compared with to find `value`, a JSON value or bytes."""
     if value is None:
         return Special.NULL
-    if not _is_shown(kind, value):
+    if not is_shown(kind, value):
         return Special.NOTHING
     if kind in JSON_KINDS:
         return JsonKey(canonical_json(value))  # type: ignore[arg-type]
@@ -133,7 +142,7 @@ def sort_key(column: ColumnValue) -> tuple[int, Any]:
     return (2, column) if isinstance(column, bytes) else (0, column)
 
 
-def _is_shown(kind: Kind, value: object) -> bool:
+def is_shown(kind: Kind, value: object) -> bool:
     """Whether a field of this kind can show such a value at all."""
     if kind in _TEXT_KINDS:
         return isinstance(value, str)

@@ -13,6 +13,7 @@ import trio_websocket
 
 from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.auth.none import NoAuthProvider
+from kora_daemon.http.access import Access
 from kora_daemon.http.listener import Listener, ListenerOptions, addresses
 from kora_daemon.http.surface import surface
 from kora_daemon.server.options import ServerOptions
@@ -67,6 +68,7 @@ async def running_server(
     options: ServerOptions | None = None,
     listening: ListenerOptions | None = None,
     path: str = "/",
+    access: Access | None = None,
 ) -> AsyncIterator[Host]:
     """A server with a listener on a free port, stopped in the proper order at the end."""
     server = SyncServer(store or MemoryStore(), auth or NoAuthProvider(), options)
@@ -75,7 +77,7 @@ async def running_server(
         await server.start(nursery)
         with nothing_crashes():
             async with trio.open_nursery() as front:
-                listener = Listener(server, surface(server, path), listening)
+                listener = Listener(server, surface(server, path, access), listening)
                 listeners = await listener.open()
                 front.start_soon(listener.serve, listeners, nursery)
                 try:
