@@ -70,7 +70,7 @@ def columns(store: Store, table: str = "todos") -> dict[str, str]:
 
 
 def test_no_case_was_lost() -> None:
-    assert (len(QUESTIONS), len(NO_STEPS)) == (17, 5)
+    assert (len(QUESTIONS), len(NO_STEPS)) == (18, 5)
 
 
 # -- plans ------------------------------------------------------------------------------------------------------------

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
+from kora_daemon.model.record import QueryProblem
 from tests.support.cli import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 SOURCES = {path: path.read_text() for path in (ROOT / "kora_daemon").rglob("*.py")}
 NO_CODES = {"SO_PEERCRED", "SCHEMA_MISMATCH"}
+CODE_TABLES = ("Codes of errors", "Codes of refused operations", "Codes of the data API")
 
 
 def named(pattern: str) -> set[str]:
@@ -25,7 +28,8 @@ def explained(heading: str) -> set[str]:
 
 def test_codes() -> None:
     codes = named(r'"([A-Z]{2,}(?:_[A-Z]+)+)"') - NO_CODES
-    in_tables = explained("Codes of errors") | explained("Codes of refused operations")
+    codes |= {problem.upper().replace("-", "_") for problem in get_args(QueryProblem)}
+    in_tables = set().union(*map(explained, CODE_TABLES))
     assert codes - in_tables == {"DUPLICATE_HANDSHAKE"}
     assert in_tables - codes == set()
     assert "`DUPLICATE_HANDSHAKE`" in PAGE
