@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kora_daemon.errors import ConfigError, KoraError
-from koractl import apply, backups, config, explain, init, manual, records, serve, tables, token, version
+from koractl import apply, backups, config, explain, init, manual, records, running, serve, tables, token, version
 from koractl.options import DebugOption, Invocation
 
 EXIT_FAILURE = 1
@@ -33,6 +33,10 @@ app.command("backfill")(tables.backfill)
 app.command("query")(records.query)
 app.command("count")(records.count)
 app.command("apply")(apply.apply)
+app.command("status")(running.status)
+app.command("sessions")(running.sessions)
+app.command("kick")(running.kick)
+app.command("tail")(running.tail)
 app.command("explain")(explain.explain)
 app.command("backup")(backups.backup)
 app.command("restore")(backups.restore)

@@ -66,20 +66,12 @@ class RunningDaemon:
         with self._answered("POST", path, query) as answer:
             return json.loads(answer.read())
 
-    def follow(self, path: str, **query: str | int | None) -> Iterator[tuple[str, Any]]:
-        """Kind and content of server-sent events as they come, until the daemon ends."""
+    def lines(self, path: str, **query: str | int | None) -> Iterator[Any]:
+        """The JSON values of an answer in lines, as they come, until the daemon ends it."""
         with self._answered("GET", path, query, endless=True) as answer:
-            kind = "message"
-            data: list[str] = []
-            for line in map(_text, answer):
-                name, _, value = line.partition(":")
-                if not line and data:
-                    yield kind, json.loads("\n".join(data))
-                    kind, data = "message", []
-                elif name == "event":
-                    kind = value.strip()
-                elif name == "data":
-                    data.append(value)
+            for line in answer:
+                if line.strip():
+                    yield json.loads(line)
 
     @contextmanager
     def _answered(

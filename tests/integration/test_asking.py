@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from tests.support.cli import Kora
+from tests.support.cli import Ended, Kora
 from tests.support.devices import insert
 from tests.support.network import streaming
 from tests.support.process import Daemon
@@ -82,3 +83,76 @@ def test_without_a_control_socket_there_is_only_the_url(tmp_path: Path) -> None:
     ended = Kora(tmp_path, config='[admin]\nsocket = ""\n')("explain", "--node", "a", "--op", "b")
     assert ended.code == 1
     assert "admin.socket" in ended.err
+
+
+async def beside_two_devices(daemon: Daemon, *calls: Callable[[], Ended]) -> list[Ended]:
+    """How commands end while two devices are connected."""
+    async with streaming(daemon.url, "desk") as desk, streaming(daemon.url, "phone"):
+        await desk.upload(insert("desk", 1))
+        await desk.hear()
+        return [await trio.to_thread.run_sync(call) for call in calls]
+
+
+async def test_status_tells_store_log_and_sessions(kora: Kora, daemon: Daemon) -> None:
+    human, machine = await beside_two_devices(
+        daemon, lambda: kora.child("status"), lambda: kora.child("status", "--json")
+    )
+    lines = {line.split()[0]: line for line in human.out.splitlines()}
+    assert "takes writes" in lines["store"]
+    assert " 1 operations" in lines["log"]
+    assert "2, 2 streaming, by 2 websocket" in lines["sessions"]
+    assert machine.json["sessions"]["total"] == 2
+    assert machine.json["log"]["operations"] == 1
+
+
+async def test_sessions_are_listed_and_chosen(kora: Kora, daemon: Daemon) -> None:
+    table, some, none = await beside_two_devices(
+        daemon,
+        lambda: kora.child("sessions"),
+        lambda: kora.child("sessions", "--node", "phone", "--json"),
+        lambda: kora.child("sessions", "--user", "nobody", "--json"),
+    )
+    assert "desk" in table.out
+    assert "phone" in table.out
+    assert [one["node"] for one in some.json] == ["phone"]
+    assert none.json == []
+
+
+async def test_who_is_kicked_is_closed(kora: Kora, daemon: Daemon) -> None:
+    async with streaming(daemon.url, "desk") as desk, streaming(daemon.url, "phone") as phone:
+        ended = await trio.to_thread.run_sync(lambda: kora.child("kick", "--node", "desk"))
+        assert (ended.code, ended.out) == (0, "Closed 1 sessions.\n")
+        assert (await desk.closed()).code in (1000, 1001)
+        (session,) = (await trio.to_thread.run_sync(lambda: kora.child("sessions", "--json"))).json
+        ended = await trio.to_thread.run_sync(lambda: kora.child("kick", str(session["session"]), "--refuse"))
+        assert ended.code == 0
+        assert (await phone.closed()).code == 4001
+
+
+@pytest.mark.parametrize("arguments", [(), ("1", "--user", "a")])
+def test_whom_to_kick_has_to_be_said_in_one_way(kora: Kora, arguments: tuple[str, ...]) -> None:
+    assert kora("kick", *arguments).code == 2
+
+
+def test_a_session_that_is_not_there_is_said(kora: Kora) -> None:
+    ended = kora("kick", "999")
+    assert ended.code == 1
+    assert "There is no session 999" in ended.err
+
+
+async def test_tail_follows_what_is_stored_and_shows_data_when_asked(kora: Kora, daemon: Daemon) -> None:
+    with kora.begun("tail", "--after", "0", "--collection", "todos", "--json", "--data") as with_data:
+        with kora.begun("tail", "--after", "0", "--node", "tail-desk") as plain:
+            assert with_data.stdout is not None
+            assert plain.stdout is not None
+            async with streaming(daemon.url, "tail-desk") as desk:
+                await desk.upload(insert("tail-desk", 1))
+                await desk.hear()
+                line = await trio.to_thread.run_sync(plain.stdout.readline)
+                assert "insert  todos/" in line
+                assert line.endswith("by tail-desk\n")
+                while True:
+                    told = json.loads(await trio.to_thread.run_sync(with_data.stdout.readline))
+                    if told["node"] == "tail-desk":
+                        assert told["data"] is not None
+                        break
