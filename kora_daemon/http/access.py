@@ -11,6 +11,8 @@ import structlog
 from msgspec import Struct
 
 from kora_daemon.http.messages import HttpError, Request
+from kora_daemon.http.sign_in import is_signed_in
+from kora_daemon.server.clock import wall_s
 
 log = structlog.get_logger("kora.http")
 
@@ -56,7 +58,7 @@ class Access:
         _refuse_other_sites(request)
         token = self.tokens.of(role)
         if token is not None:
-            if not _is_bearer(request, token):
+            if not _is_bearer(request, token) and not (role is Role.ADMIN and _is_signed_in(request, token)):
                 log.warning("http.refused", address=request.address, path=request.path, role=role.value)
                 raise HttpError(
                     401,
@@ -72,6 +74,10 @@ class Access:
 def _is_bearer(request: Request, token: str) -> bool:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     return hmac.compare_digest(given.strip().encode("latin-1"), token.encode()) and scheme.lower() == "bearer"
+
+
+def _is_signed_in(request: Request, token: str) -> bool:
+    return is_signed_in(token, request.method, request.headers.get("cookie", ""), wall_s())
 
 
 def _refuse_other_sites(request: Request) -> None:

@@ -41,6 +41,7 @@ class Caller(Struct, frozen=True):
 
     address_of: Callable[[Mapping[str, str]], str]
     is_local: bool = False
+    is_secure: bool = False
 
 
 class HttpConnection:
@@ -144,6 +145,7 @@ class HttpConnection:
             Body(self._next_chunk, int(length) if length.isdecimal() else None),
             self._caller.address_of(headers),
             self._caller.is_local,
+            self._caller.is_secure,
         )
 
     async def _next_chunk(self) -> bytes:

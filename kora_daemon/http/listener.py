@@ -96,7 +96,7 @@ class Listener:
             peer: str = accepted.socket.getpeername()[0]
         except OSError:
             peer = "unknown"
-        return Caller(lambda headers: self._address(peer, headers))
+        return Caller(lambda headers: self._address(peer, headers), is_secure=self._options.tls is not None)
 
     def _address(self, address: str, headers: Mapping[str, str]) -> str:
         """Who is calling: the peer, or what a trusted proxy says it forwards for."""

@@ -69,6 +69,8 @@ class Request(Struct, frozen=True):
     """Who asks: the peer, or whom a trusted proxy names."""
     is_local: bool = False
     """It came through the control socket, which only the daemon's own user can open."""
+    is_secure: bool = False
+    """It came over TLS of ours."""
 
     @property
     def wants_upgrade(self) -> bool:

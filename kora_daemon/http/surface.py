@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kora_daemon.http.access import Access
+from kora_daemon.http.dashboard import dashboard_routes
 from kora_daemon.http.data import data_routes
 from kora_daemon.http.events import events_route
 from kora_daemon.http.explain import explain_route
@@ -19,6 +20,7 @@ from kora_daemon.server.sync_server import SyncServer
 
 def surface(server: SyncServer, sync_path: str, access: Access | None = None) -> Routes:
     """The routes of a daemon whose devices connect to `sync_path`."""
+    access = access or Access()
     board = StatusBoard(server)
     routes = [
         Route(sync_path, ("GET",), _only_websockets),
@@ -30,9 +32,10 @@ def surface(server: SyncServer, sync_path: str, access: Access | None = None) ->
         tail_route(server),
         explain_route(server),
         metrics_route(server),
+        *dashboard_routes(access),
         *data_routes(server),
     ]
-    return Routes(access or Access(), routes, sync_path)
+    return Routes(access, routes, sync_path)
 
 
 async def _only_websockets(_request: Request) -> Response:

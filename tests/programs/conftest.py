@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-NEEDED = {"test_app_in_chromium.py": "chromium"}
+NEEDED = {"test_app_in_chromium.py": "chromium", "test_dashboard_in_chromium.py": "chromium"}
 """Test file -> the program, which is also the name of its Debian package."""
 
 _missing = {file: program for file, program in NEEDED.items() if shutil.which(program) is None}
