@@ -1,5 +1,6 @@
 'use strict'
 const KEPT = 450 // statuses, one every two seconds
+const NARROWEST = 60 // a plot begins with two minutes and grows
 const SHOWN_EVENTS = 100
 const SVG = 'http://www.w3.org/2000/svg'
 const byId = (id) => document.getElementById(id)
@@ -24,7 +25,8 @@ function size(bytes) {
 }
 function seconds(value) {
   if (value === null) return '–'
-  return value < 1 ? `${(value * 1000).toPrecision(2)} ms` : `${value.toFixed(1)} s`
+  if (value >= 1) return `${value.toFixed(1)} s`
+  return `${value < 0.01 ? (value * 1000).toFixed(1) : Math.round(value * 1000)} ms`
 }
 function duration(whole) {
   const parts = [['d', 86400], ['h', 3600], ['min', 60], ['s', 1]]
@@ -64,12 +66,12 @@ class Plot {
     heading.id = `plot-${title.replace(/\W+/g, '-').toLowerCase()}`
     this.section.setAttribute('aria-labelledby', heading.id)
     this.svg = document.createElementNS(SVG, 'svg')
-    this.svg.setAttribute('viewBox', '0 0 449 100')
+    this.svg.setAttribute('viewBox', '0 0 100 100')
     this.svg.setAttribute('preserveAspectRatio', 'none')
     this.svg.setAttribute('role', 'img')
     const axis = document.createElementNS(SVG, 'line')
     axis.setAttribute('class', 'axis')
-    for (const [name, value] of [['x1', 0], ['x2', 449], ['y1', 99], ['y2', 99]]) axis.setAttribute(name, value)
+    for (const [name, value] of [['x1', 0], ['x2', 100], ['y1', 99], ['y2', 99]]) axis.setAttribute(name, value)
     this.svg.append(axis)
     this.lines = names.map((_, place) => {
       const line = document.createElementNS(SVG, 'polyline')
@@ -89,9 +91,11 @@ class Plot {
     const top = Math.max(...values, 0)
     const said = []
     series.forEach((points, place) => {
-      const first = KEPT - points.length
-      this.lines[place].setAttribute('points', points
-        .map((value, at) => (value === null ? '' : `${first + at},${99 - (top ? (value / top) * 95 : 0)}`)).join(' '))
+      const wide = Math.max(points.length, NARROWEST) - 1
+      const x = (at) => (100 * (wide - points.length + 1 + at)) / wide
+      const y = (value) => 99 - (top ? (value / top) * 95 : 0)
+      const drawn = points.map((value, at) => (value === null ? '' : `${x(at).toFixed(2)},${y(value).toFixed(2)}`))
+      this.lines[place].setAttribute('points', drawn.join(' '))
       const now = points.length ? points[points.length - 1] : null
       const text = `${this.names[place]}: ${now === null ? '–' : this.shown(now)}`
       this.labels[place].textContent = text
@@ -193,7 +197,7 @@ function rows(id, wanted, nothing) {
 function happened(event) {
   const { at, kind, number, ...about } = event
   const item = make('li')
-  const time = make('time', new Date(at).toLocaleTimeString())
+  const time = make('time', new Date(at).toLocaleTimeString([], { hour12: false }))
   time.dateTime = new Date(at).toISOString()
   const what = make('span', `${kind} `)
   const words = Object.entries(about).filter(([, value]) => value !== null && value !== '')
