@@ -45,6 +45,8 @@ class DeliveryEntry(Struct, gc=False):
     """See `LogEntry`."""
     judged: Any = None
     """What views have read of it so far, see `server.visible`."""
+    packed: bytes | None = None
+    """The operation as protobuf; filled by the first session that sends it so."""
 
 
 class DeliveryBatch(Struct):

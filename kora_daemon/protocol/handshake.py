@@ -31,6 +31,8 @@ class Greeting(Struct, frozen=True):
     cursor: Any
     scope: ScopeMap | None
     subsets: Subsets
+    wire_format: str = "json"
+    """What the client is told it may write from now on."""
 
 
 def read_greeting(handshake: Handshake) -> Greeting:
@@ -57,7 +59,12 @@ def read_greeting(handshake: Handshake) -> Greeting:
         cursor=handshake.delta_cursor,
         scope=scope,
         subsets=subsets,
+        wire_format=_wire_format(handshake.supported_wire_formats),
     )
+
+
+def _wire_format(supported: object) -> str:
+    return "protobuf" if isinstance(supported, list) and "protobuf" in supported else "json"
 
 
 def _position(value: object) -> int | None:

@@ -215,7 +215,7 @@ class Session:
             version_vector=dict(event.version_vector),
             schema_version=self.rules.schema_version,
             accepted=True,
-            selected_wire_format="json",
+            selected_wire_format=greeting.wire_format,
             accepted_scope=self._told_scope(greeting),
             server_time=now.wall_ms,
             server_max_delivery_sequence=(

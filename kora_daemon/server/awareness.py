@@ -15,8 +15,7 @@ from kora_daemon.protocol.messages import AwarenessUpdate
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.cursors import Presence, read_presence
 from kora_daemon.server.lookups import Known, Lookups
-from kora_daemon.wire import json as codec
-from kora_daemon.wire.frame import Frame
+from kora_daemon.wire.formats import SharedMessage
 
 _ASIDE = 1 << 44
 """Added to a unique number that its hearer has taken for itself."""
@@ -30,8 +29,8 @@ REFRESH_AFTER_S = 20.0
 MAX_SPEAKERS_OF_A_ROUND = 32
 """Each of them gets a frame of its own, without itself; whoever has more to say waits for the next round."""
 
-Send = Callable[[Frame], bool | None]
-"""Takes a frame for a client; False: it was dropped, since the client does not read what it is sent."""
+Send = Callable[[SharedMessage], bool | None]
+"""Takes a message for a client; False: it was dropped, since the client does not read what it is sent."""
 Abroad = Callable[[int, Raw | None], None]
 Records = dict[RecordKey, Fields | None]
 
@@ -209,15 +208,15 @@ class AwarenessRelay:
 
     def _send(self, speakers: list[_Member], records: Records) -> None:
         by_public_id = {speaker.public_id: speaker for speaker in speakers}
-        frames: dict[tuple[int, int, str], Frame] = {}
+        messages: dict[tuple[int, int, str], SharedMessage] = {}
         for member in list(self._members.values()):
             if member.send is None:
                 continue
             renamed = by_public_id.get(member.own_id)
             silent = member.unique_id if by_public_id.get(member.public_id) is member else 0
             key = (silent, renamed.unique_id if renamed is not None and renamed is not member else 0, member.view)
-            frame = frames.get(key)
-            if frame is None:
+            message = messages.get(key)
+            if message is None:
                 heard = {
                     _seen_by(member, other): _heard_by(member, other, records)
                     for other in speakers
@@ -225,8 +224,8 @@ class AwarenessRelay:
                 }
                 if not heard:
                     continue
-                frame = frames[key] = _frame(next(iter(heard)) if len(heard) == 1 else 0, heard)
-            if member.send(frame) is False:
+                message = messages[key] = _update(next(iter(heard)) if len(heard) == 1 else 0, heard)
+            if member.send(message) is False:
                 member.missed = True
 
     def _tell_who_is_here(self, hearer: _Member) -> None:
@@ -235,7 +234,7 @@ class AwarenessRelay:
         records, unknown = self._records(others)
         present = {_seen_by(hearer, one): _heard_by(hearer, one, records) for one in others if one not in unknown}
         if present and hearer.send is not None:
-            hearer.missed = hearer.send(_frame(0, present)) is False
+            hearer.missed = hearer.send(_update(0, present)) is False
         for other in unknown:
             self._look_up(other)
 
@@ -303,6 +302,6 @@ def _seen_by(hearer: _Member, speaker: _Member) -> int:
     return speaker.unique_id if speaker.unique_id != hearer.own_id else speaker.unique_id + _ASIDE
 
 
-def _frame(client_id: int, states: Mapping[int, Raw | None]) -> Frame:
+def _update(client_id: int, states: Mapping[int, Raw | None]) -> SharedMessage:
     named = {str(number): NO_STATE if state is None else state for number, state in states.items()}
-    return codec.encode(AwarenessUpdate(new_id(), client_id, named))
+    return SharedMessage(AwarenessUpdate(new_id(), client_id, named))

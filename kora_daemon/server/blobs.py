@@ -26,7 +26,7 @@ from kora_daemon.model.sight import sees
 from kora_daemon.protocol.messages import BlobRequest, BlobResponse, Message
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.hub import Hub, Peer
-from kora_daemon.wire import json as codec
+from kora_daemon.wire.formats import SharedMessage
 
 MAX_OPEN_REQUESTS = 10_000
 MAX_OPEN_REQUESTS_OF_A_PEER = 64
@@ -161,9 +161,9 @@ class BlobRelay:
         return frozenset([hexadecimal] if manifest is None else [hexadecimal, manifest])
 
     def _pass_on(self, own_id: str, request: _OpenRequest, peers: Iterable[Peer]) -> None:
-        frame = codec.encode(BlobRequest(request.request.message_id, own_id, request.request.hash))
+        question = SharedMessage(BlobRequest(request.request.message_id, own_id, request.request.hash))
         for peer in peers:
-            if peer is not request.peer and peer.number not in request.asked and peer.offer(frame):
+            if peer is not request.peer and peer.number not in request.asked and peer.offer(question):
                 request.asked.add(peer.number)
 
     def _drop_expired(self) -> None:
@@ -192,7 +192,8 @@ class BlobRelay:
             self._close_if_hopeless(message.request_id, request)
             return
         self._close(message.request_id)
-        request.peer.offer(codec.encode(BlobResponse(message.message_id, request.request.request_id, message.bytes)))
+        answer = BlobResponse(message.message_id, request.request.request_id, message.bytes)
+        request.peer.offer(SharedMessage(answer))
         if request.peer.scopes is not None:
             self._learn(request.peer.number, request.request.hash.lower(), content)
 

@@ -33,7 +33,7 @@ from kora_daemon.server.outage import Outage
 from kora_daemon.server.services import Origin, Services
 from kora_daemon.server.transport import Transport
 from kora_daemon.server.writer import WriteRequest
-from kora_daemon.wire import json as codec
+from kora_daemon.wire.formats import BINARY, TEXT, Codec, SharedMessage
 from kora_daemon.wire.frame import Frame
 
 QUICK_ENTRIES = 50
@@ -52,6 +52,8 @@ class Connection:
         self.origin = origin
         self.session = Session(number, services.rules, now(), new_id)
         self._transport = transport
+        self._codec: Codec = TEXT
+        """The peer is answered in the form that it spoke in last (wire.md section 1)."""
         self._services = services
         self._limit_reached = limit_reached
         self._identity = Identity(AuthContext(""), 0, 0)
@@ -130,11 +132,8 @@ class Connection:
         """Take one frame."""
         if self._closing is not None:
             return
-        if frame.binary:
-            self._happened(on.Malformed(codec.NOT_TEXT))
-        else:
-            limit = self._services.rules.limits.max_operations_per_batch
-            self._happened(codec.decode(frame.payload, limit))
+        self._codec = BINARY if frame.binary else TEXT
+        self._happened(self._codec.decode(frame.payload, self._services.rules.limits.max_operations_per_batch))
 
     def overflowed(self) -> None:
         """The peer does not read what it is sent."""
@@ -162,9 +161,12 @@ class Connection:
         """What the session lives with."""
         return self.session.scopes
 
-    def offer(self, frame: Frame) -> bool:
-        """Send a frame that can be done without, unless the peer is behind with reading, or about to go."""
-        if self._closing is not None or not self._transport.has_room_for(len(frame.payload)):
+    def offer(self, message: SharedMessage) -> bool:
+        """Send a message that can be done without, unless the peer is behind with reading, or about to go."""
+        if self._closing is not None:
+            return False
+        frame = message.frame(self._codec)
+        if not self._transport.has_room_for(len(frame.payload)):
             self._services.telemetry.measures.dropped_presence += 1
             return False
         self._transport.send(frame)
@@ -253,11 +255,11 @@ class Connection:
             _PERFORM[type(action)](self, action)
 
     def _send(self, action: do.Send) -> None:
-        self._transport.send(codec.encode(action.message))
+        self._transport.send(self._codec.encode(action.message))
         self.ledger.told(action.message)
 
     def _deliver(self, action: do.Deliver) -> None:
-        self._transport.send(codec.encode_batch(action.batch))
+        self._transport.send(self._codec.encode_batch(action.batch))
         self.ledger.delivered(action)
 
     def _commit(self, action: do.Commit) -> None:

@@ -15,7 +15,7 @@ from kora_daemon.model.sight import edits, edits_at_once, sees, sees_at_once
 from kora_daemon.protocol.messages import DocumentUpdate
 from kora_daemon.server.hub import Hub, Peer
 from kora_daemon.server.lookups import Known, Lookups
-from kora_daemon.wire import json as codec
+from kora_daemon.wire.formats import SharedMessage
 
 MAX_UPDATE_LENGTH = 1 << 20
 """Characters of base64. Updates are increments."""
@@ -68,14 +68,14 @@ class DocumentRelay:
         self._spread(None, update, UNSET)
 
     def _spread(self, sender: Peer | None, update: DocumentUpdate, record: Known) -> None:
-        frame = codec.encode(update)
+        message = SharedMessage(update)
         undecided: list[Peer] = []
         for peer in self._hub.streaming():
             if peer is sender:
                 continue
             may_see = sees_at_once(peer.scopes, update.collection)
             if may_see:
-                peer.offer(frame)
+                peer.offer(message)
             elif may_see is None:
                 undecided.append(peer)
 
@@ -84,7 +84,7 @@ class DocumentRelay:
                 return
             for peer in undecided:
                 if sees(peer.scopes, update.collection, record):
-                    peer.offer(frame)
+                    peer.offer(message)
 
         # What its sender was judged by is good for all. Another question would put it behind updates that came later.
         if not isinstance(record, UnsetType):

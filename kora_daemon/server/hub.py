@@ -17,7 +17,7 @@ from kora_daemon.model.scope import ScopeMap
 from kora_daemon.server.measures import Measures
 from kora_daemon.server.tail import Tail
 from kora_daemon.server.visible import KnownFields
-from kora_daemon.wire.frame import Frame
+from kora_daemon.wire.formats import SharedMessage
 
 SWEEP_INTERVAL_S = 0.5
 _PEERS_PER_TURN = 64
@@ -46,8 +46,8 @@ class Peer(Protocol):
         """The log reaches `frontier`."""
         ...
 
-    def offer(self, frame: Frame) -> bool:
-        """Send a frame that can be done without; False when it is dropped, since the peer is slow or about to go."""
+    def offer(self, message: SharedMessage) -> bool:
+        """Send a message that can be done without; False when it is dropped, since the peer is slow or about to go."""
         ...
 
     def sweep(self) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from kora_daemon.errors import ProtocolError
 from kora_daemon.model.delivery import DeliveryBatch
 from kora_daemon.model.operation import Operation
 from kora_daemon.protocol import messages as say
@@ -89,13 +88,13 @@ def decode(text: bytes, max_operations: int = ANY_NUMBER) -> say.Message | Malfo
     except (msgspec.DecodeError, RecursionError):
         return read_leniently(text, max_operations)
     if type(message) is _OperationBatch:
-        if not all(map(_settle, message.operations)):
+        if not all(map(settle, message.operations)):
             return read_leniently(text, max_operations)
         message.size_bytes = len(text)
     return message
 
 
-def _settle(operation: Operation) -> bool:
+def settle(operation: Operation) -> bool:
     """Give unset members their one form; False when a raw member needs a closer look."""
     for text in (bytes(operation.data), bytes(operation.previous_data)):
         if text[:1] not in _OBJECT_OR_NULL or needs_closer_look(text):
@@ -137,7 +136,3 @@ def _batch_text(batch: DeliveryBatch) -> bytes:
         tail += f',"baseDeliverySequence":{batch.base},"maxDeliverySequence":{batch.maximum}'
     head = f'{{"type":"operation-batch","messageId":"{batch.message_id}","operations":['
     return b"".join((head.encode(), b",".join([entry.body for entry in batch.entries]), tail.encode(), b"}"))
-
-
-NOT_TEXT = ProtocolError("This server speaks JSON in text frames")
-"""What a binary frame is answered with."""

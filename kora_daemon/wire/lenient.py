@@ -75,9 +75,7 @@ def read_leniently(frame: bytes, max_operations: int = ANY_NUMBER) -> say.Messag
     if message["type"] == "operation-batch":
         members = message.get("operations")
         if isinstance(members, list) and len(members) > max_operations:
-            return Malformed(
-                ProtocolError(f"A batch holds at most {max_operations} operations", code="BATCH_TOO_LARGE")
-            )
+            return too_large(max_operations)
         return _read_batch(text, len(frame), message)
     return _read_other(text, message)
 
@@ -102,6 +100,11 @@ def _malformed(text: str) -> Malformed:
     return Malformed(ProtocolError(text))
 
 
+def too_large(max_operations: int) -> Malformed:
+    """What a batch with more operations is answered with."""
+    return Malformed(ProtocolError(f"A batch holds at most {max_operations} operations", code="BATCH_TOO_LARGE"))
+
+
 def _read_batch(text: str, size_bytes: int, message: dict[str, Any]) -> say.Message | Malformed:
     members = message.get("operations")
     if not isinstance(members, list):
@@ -123,14 +126,28 @@ def _read_batch(text: str, size_bytes: int, message: dict[str, Any]) -> say.Mess
     return say.DamagedBatch(message["messageId"], operations, message["isFinal"], index, size_bytes, malformed, last)
 
 
+def read_operation(text: str) -> Operation | Rejection:
+    """Read the text of one operation by itself. Raises ValueError or RecursionError when it is no JSON."""
+    return _read_operation(text, _Part(_DECODER.decode(text), 0, len(text)))
+
+
+def logged_operation(text: str) -> Operation:
+    """Read the text of an operation of the log, which was judged when it came."""
+    return _operation(text, _Part(_DECODER.decode(text), 0, len(text)))
+
+
 def _read_operation(text: str, part: _Part) -> Operation | Rejection:
     value = part.value
     problem = structure_problem(value) or _nesting_problem(value)
-    if problem is not None:
-        if has_fractional_clock(value):
-            return _refuse(value, "INVALID_TIMESTAMP", problem)
-        return _refuse(value, "INVALID_OPERATION", f"The operation is malformed: {problem}")
-    raw = _raw_members(text, part.start)
+    if problem is None:
+        return _operation(text, part)
+    if has_fractional_clock(value):
+        return refuse(value, "INVALID_TIMESTAMP", problem)
+    return refuse(value, "INVALID_OPERATION", f"The operation is malformed: {problem}")
+
+
+def _operation(text: str, part: _Part) -> Operation:
+    value, raw = part.value, _raw_members(text, part.start)
     timestamp = value["timestamp"]
     return Operation(
         value["id"],
@@ -157,7 +174,8 @@ def _integer(value: object) -> int:
     return integer
 
 
-def _refuse(value: object, code: str, message: str) -> Rejection:
+def refuse(value: object, code: str, message: str) -> Rejection:
+    """The refusal of what may be no operation, `value` as JSON has it, under the names that it has."""
     named = value if isinstance(value, dict) else {}
     operation_id, collection, record_id = (_printable(named.get(name)) for name in ("id", "collection", "recordId"))
     return Rejection(operation_id, collection, record_id, code, message)
@@ -221,6 +239,13 @@ def _members(text: str, position: int) -> dict[str, _Part]:
         parts[name] = _Part(value, start, end)
         position = _after_comma(text, end)
     return parts
+
+
+def object_members(text: str) -> dict[str, Raw]:
+    """The exact text of each member of a JSON object. Raises ValueError or RecursionError when it is none."""
+    if not isinstance(_DECODER.decode(text), dict):
+        raise ValueError("it is of another type")
+    return _raw_members(text, _space(text, 0))
 
 
 def _raw_members(text: str, position: int) -> dict[str, Raw]:

@@ -1,5 +1,5 @@
-"""Every recording of the stock client that needs no protobuf, HTTP polling or blob store, played against a server
-on a real socket, and what the server says compared with what the reference server said.
+"""Every recording of the stock client that needs no HTTP polling or blob store, played against a server on a real
+socket, and what the server says compared with what the reference server said.
 
 The recorded server had a schema; that makes no difference but where constraints are at work, so the others are played
 without one, too. Where this server has to differ, `DIFFERENCES` says why; nothing else may.
@@ -78,6 +78,9 @@ OPTIONS = {
     "json-unacked-resend": ServerOptions(),
     "json-upload-offline": ServerOptions(),
     "json-yjs-doc": ServerOptions(),
+    "protobuf-errors": ServerOptions(),
+    "protobuf-first-sync": ServerOptions(),
+    "protobuf-live-relay": ServerOptions(),
 }
 """Name of each recording, and how the recorded server was set up."""
 
@@ -156,13 +159,6 @@ def free_wording(script: Script) -> None:
             one.message["rejectReason"] = Text("SCHEMA_MISMATCH.+")
 
 
-@difference("wire.md 1", "JSON is selected: this server speaks no protobuf yet")
-def json_selected(script: Script) -> None:
-    for one in script.of_type("handshake-response"):
-        if "selectedWireFormat" in one.message:
-            one.message["selectedWireFormat"] = "json"
-
-
 @difference(
     "wire.md 5", "what is under way is not sent again with every new operation", "json-field-kinds", "json-sync-queries"
 )
@@ -199,9 +195,15 @@ def closed_behind_a_refused_token(script: Script) -> None:
     script.close(3, behind=21, code=4001)
 
 
-@difference("wire.md 7", "nothing of a batch from the future is applied or acknowledged", "json-error-timestamp")
+@difference(
+    "wire.md 7",
+    "nothing of a batch from the future is applied or acknowledged",
+    "json-error-timestamp",
+    "protobuf-errors",
+)
 def no_acknowledgment_from_the_future(script: Script) -> None:
-    script.close(1, behind=9, code=4002)
+    (error,) = (one for one in script.of_type("error") if one.message["code"] == "INVALID_TIMESTAMP")
+    script.close(1, behind=error.seq, code=4002)
 
 
 @difference("wire.md 12", "a malformed frame is answered and ends the connection", "garbage")

@@ -102,7 +102,7 @@ async def test_a_frame_that_is_no_message_is_answered_and_ends_the_connection(fr
 
 async def test_a_binary_frame_while_streaming_is_answered_too() -> None:
     async with running_server() as host, streaming(host.url) as client:
-        await client.say_text(b"\x0a\x0foperation-batch")
+        await client.say_text(b"\x0a\x0foperation")
         assert (await client.hear())["code"] == "MALFORMED_MESSAGE"
         assert (await client.closed()).code == 4002
 

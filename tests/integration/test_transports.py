@@ -18,6 +18,7 @@ from kora_daemon.store.memory import MemoryStore
 from kora_daemon.wire.frame import Frame
 from tests.support.devices import ids, insert
 from tests.support.network import PATIENCE_S, eventually, nothing_crashes, running_server, streaming
+from tests.support.protobuf import from_binary
 
 
 @asynccontextmanager
@@ -116,13 +117,13 @@ async def test_a_connection_can_be_cancelled_from_outside() -> None:
             await peer.receive()
 
 
-async def test_a_binary_frame_is_answered_and_closes() -> None:
+async def test_a_malformed_binary_frame_is_answered_in_kind_and_closes() -> None:
     async with started() as (server, _):
         transport, peer = memory_transport()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.handle_connection, transport)
             await peer.send(b"\x0a\x09handshake")
-            assert (await hear(peer))["code"] == "MALFORMED_MESSAGE"
+            assert from_binary(await peer.receive())["code"] == "MALFORMED_MESSAGE"
             with pytest.raises(trio.EndOfChannel):
                 await peer.receive()
         assert peer.closed_with == (4002, "MALFORMED_MESSAGE")

@@ -7,14 +7,13 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import UNSET
 
-from kora_daemon.model.operation import Operation
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 from kora_daemon.wire.json import decode, encode, encode_operation
 from kora_daemon.wire.lenient import read_leniently
-from tests.support.operations import batch_text, wire_operation
+from tests.support.operations import batch_text, described, wire_operation
+from tests.support.wire_values import json_values, operations, whole_text
 
 KINDS = [
     "handshake",
@@ -55,47 +54,6 @@ NAMES = [
     "bytes",
 ]
 
-whole_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-half_characters = st.sampled_from(["\ud800", "\udfff"])
-any_text = st.lists(st.characters() | half_characters, max_size=5).map("".join) | whole_text
-numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.just(10**400)
-scalars = st.none() | st.booleans() | numbers | any_text
-json_values = st.recursive(
-    scalars,
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(any_text, children, max_size=4),
-    max_leaves=8,
-)
-json_objects = st.dictionaries(any_text, json_values, max_size=4)
-keys = whole_text.filter(bool)
-integers = st.integers(0, 2**53 - 1)
-atomics = st.dictionaries(
-    whole_text,
-    st.fixed_dictionaries({"type": st.just("increment"), "value": st.integers(-5, 5)})
-    | st.fixed_dictionaries({"type": st.sampled_from(["append", "remove"]), "value": json_values}),
-    max_size=3,
-)
-operations = st.fixed_dictionaries(
-    {
-        "id": keys,
-        "nodeId": keys,
-        "type": st.sampled_from(["insert", "update", "delete"]),
-        "collection": keys,
-        "recordId": keys,
-        "timestamp": st.fixed_dictionaries({"wallTime": integers, "logical": integers, "nodeId": keys}),
-        "sequenceNumber": integers,
-        "causalDeps": st.lists(keys, max_size=3),
-        "schemaVersion": st.integers(1, 2**53 - 1),
-        "data": json_objects,
-        "previousData": st.none() | json_objects,
-    },
-    optional={
-        "atomicOps": st.none() | atomics,
-        "transactionId": st.none() | whole_text,
-        "mutationName": st.none() | whole_text,
-        "extra": json_values,
-    },
-)
-
 
 def spelled(operation: dict[str, Any], *, escaped: bool, spaced: bool) -> bytes:
     """The frame of one operation; lone surrogates must be escaped."""
@@ -107,15 +65,6 @@ def spelled(operation: dict[str, Any], *, escaped: bool, spaced: bool) -> bytes:
         except UnicodeDecodeError:
             text = batch_text(operation)
     return text if spaced else text.replace(b": ", b":").replace(b", ", b",")
-
-
-def described(operation: Operation) -> dict[str, Any]:
-    """All that an operation says, raw members as text."""
-    return {
-        name: value if value is UNSET or name not in ("data", "previous_data", "atomic_ops") else bytes(value)
-        for name in operation.__struct_fields__
-        for value in [getattr(operation, name)]
-    }
 
 
 @settings(deadline=None, max_examples=300)

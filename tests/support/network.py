@@ -20,6 +20,7 @@ from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
+from tests.support.protobuf import from_binary, to_binary
 
 PATIENCE_S = 10.0
 """How long a test waits for something that has to happen."""
@@ -99,17 +100,23 @@ class Closed(Exception):
 
 
 class Client:
-    """A peer that says exactly what a test tells it to. It answers pings and nothing else."""
+    """A peer that says exactly what a test tells it to. It answers pings and nothing else.
 
-    def __init__(self, websocket: trio_websocket.WebSocketConnection) -> None:
+    With `binary` it speaks protobuf, and understands it in any case.
+    """
+
+    def __init__(self, websocket: trio_websocket.WebSocketConnection, binary: bool = False) -> None:
         self._websocket = websocket
         self._messages = 0
+        self.binary = binary
+        self.heard_binary = False
+        """The last message came in a binary frame."""
 
     async def say(self, message: dict[str, Any]) -> str:
         """Send a message, with a message id if it has none; return the id."""
         self._messages += 1
         message = {"messageId": f"msg-{self._messages}", **message}
-        await self.say_text(json.dumps(message))
+        await self.say_text(to_binary(message) if self.binary else json.dumps(message))
         return str(message["messageId"])
 
     async def say_text(self, text: str | bytes) -> None:
@@ -139,25 +146,33 @@ class Client:
         """All messages to come, however long they take; raises Closed at the end."""
         while True:
             try:
-                yield json.loads(await self._websocket.get_message())
+                yield self._read(await self._websocket.get_message())
             except trio_websocket.ConnectionClosed as closed:
                 raise _closed(closed) from None
 
     async def hear(self) -> dict[str, Any]:
         """The next message; raises Closed when the server has closed instead."""
-        message = json.loads(await self.hear_text())
+        return self._read(await self._next_frame())
+
+    def _read(self, frame: str | bytes) -> dict[str, Any]:
+        self.heard_binary = isinstance(frame, bytes)
+        message = from_binary(frame) if isinstance(frame, bytes) else json.loads(frame)
         assert isinstance(message, dict)
         return message
 
     async def hear_text(self) -> str:
         """The next frame as text."""
-        try:
-            with trio.fail_after(PATIENCE_S):
-                text = await self._websocket.get_message()
-        except trio_websocket.ConnectionClosed as closed:
-            raise _closed(closed) from None
+        text = await self._next_frame()
         assert isinstance(text, str)
         return text
+
+    async def _next_frame(self) -> str | bytes:
+        try:
+            with trio.fail_after(PATIENCE_S):
+                frame: str | bytes = await self._websocket.get_message()
+        except trio_websocket.ConnectionClosed as closed:
+            raise _closed(closed) from None
+        return frame
 
     async def hears_nothing(self, seconds: float = 0.2) -> bool:
         """Whether the server stays silent for a while."""
@@ -222,10 +237,10 @@ def _closed(closed: trio_websocket.ConnectionClosed) -> Closed:
 
 
 @asynccontextmanager
-async def connected(url: str, **options: Any) -> AsyncIterator[Client]:
+async def connected(url: str, binary: bool = False, **options: Any) -> AsyncIterator[Client]:
     """A client on an open WebSocket; gone at the end. `options` are trio-websocket's, for the way there."""
     async with trio_websocket.open_websocket_url(url, max_message_size=1 << 26, **options) as websocket:
-        yield Client(websocket)
+        yield Client(websocket, binary)
 
 
 @asynccontextmanager

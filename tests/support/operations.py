@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.model.operation import NULL, Operation, Timestamp
@@ -58,6 +58,20 @@ def upload(*operations: Operation, message_id: str = "up-1", size_bytes: int = 1
 def entry(sequence: int, node_id: str = "node-b", origin: int = 0, body: bytes = b"{}") -> DeliveryEntry:
     """A log entry ready to be sent; its operation's id is "op-<sequence>"."""
     return DeliveryEntry(sequence, f"op-{sequence}", node_id, "todos", body, origin)
+
+
+def described(value: Any) -> Any:
+    """All that a message or an operation says, to be compared: raw members as their text, its size left out."""
+    if isinstance(value, Raw):
+        return bytes(value)
+    if isinstance(value, list):
+        return [described(one) for one in value]
+    if isinstance(value, dict):
+        return {name: described(one) for name, one in value.items()}
+    if not isinstance(value, Struct):
+        return value
+    names = (name for name in value.__struct_fields__ if name != "size_bytes")
+    return {name: described(getattr(value, name)) for name in names}
 
 
 def frame_text(kind: str, **members: Any) -> bytes:

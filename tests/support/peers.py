@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from kora_daemon.model.scope import ScopeMap
-from kora_daemon.wire.frame import Frame
+from kora_daemon.wire.formats import TEXT, SharedMessage
 
 _numbers = count(1)
 
@@ -22,9 +22,9 @@ class FakePeer:
         self.heard: list[dict[str, Any]] = []
         self.reads = True
 
-    def offer(self, frame: Frame) -> bool:
+    def offer(self, message: SharedMessage) -> bool:
         if self.reads:
-            self.heard.append(json.loads(frame.payload))
+            self.heard.append(json.loads(message.frame(TEXT).payload))
         return self.reads
 
     def frontier_moved(self, frontier: int) -> None: ...

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Raw
 
 from kora_daemon.server.awareness import AwarenessRelay
+from kora_daemon.wire.formats import TEXT, SharedMessage
 from kora_daemon.wire.frame import Frame
 
 ANN: dict[str, Any] = {"user": {"name": "Ann", "color": "#a00"}}
@@ -32,8 +33,9 @@ class Device:
         self.relay.add_client(self.client, self.own_id, self.hear)
         return self
 
-    def hear(self, frame: Frame) -> None:
+    def hear(self, shared: SharedMessage) -> None:
         """What a stock client does: states under its own number are its own echo."""
+        frame = shared.frame(TEXT)
         message = json.loads(frame.payload)
         assert message["type"] == "awareness-update"
         self.frames.append(frame)

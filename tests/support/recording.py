@@ -14,6 +14,7 @@ from typing import Any
 import trio
 
 from tests.support.network import PATIENCE_S, Client, Closed, connected
+from tests.support.protobuf import to_binary
 
 _STREAMS = {
     "operation-batch": "delivery",
@@ -56,6 +57,7 @@ class Near(int):
 class Line:
     """One thing that the proxy saw: a frame (`text`), or an `event` ("open", "close" with its `code`).
 
+    Of a `binary` frame the text is what was decoded from it.
     What was done to the server itself is an `event`, too, with particulars in `text`, and counts as the clients'.
     """
 
@@ -65,6 +67,7 @@ class Line:
     text: str = ""
     event: str = ""
     code: int = 0
+    binary: bool = False
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Heard:
     message: dict[str, Any]
     ids: dict[str, Any] = field(default_factory=dict)
     """The ids in it, as recorded."""
+    binary: bool = False
 
     @property
     def stream(self) -> tuple[int, str]:
@@ -103,6 +107,9 @@ class Recording:
 def load_recording(path: Path, now_ms: int) -> Recording:
     """Read a recording; past stays past, and ten minutes in the future stay that."""
     raw = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    for entry in raw:
+        if entry.get("format") == "binary":
+            entry["text"] = json.dumps(entry["decoded"], ensure_ascii=False, separators=(",", ":"))
     hello = next(entry for entry in raw if '"serverTime"' in entry.get("text", ""))
     response = json.loads(hello["text"])
     offset_ms = now_ms - (response["serverTime"] - hello["t_ms"])
@@ -114,6 +121,7 @@ def load_recording(path: Path, now_ms: int) -> Recording:
             _WALL_TIME.sub(lambda match: f"{match[1]}{int(match[2]) + offset_ms}", entry.get("text", "")),
             entry.get("event", ""),
             entry.get("code", 0),
+            entry.get("format") == "binary",
         )
         for entry in raw
     ]
@@ -133,7 +141,11 @@ class Script:
     def of(cls, recording: Recording, server_node_id: str, now_ms: int) -> Script:
         """The script as recorded, but for what differs from run to run."""
         servers = [line for line in recording.lines if not line.by_client]
-        heard = [Heard(line.seq, line.connection, json.loads(line.text)) for line in servers if not line.event]
+        heard = [
+            Heard(line.seq, line.connection, json.loads(line.text), binary=line.binary)
+            for line in servers
+            if not line.event
+        ]
         for one in heard:
             one.ids = {name: one.message.get(name) for name in ("messageId", "requestId")}
             if one.message["type"] == "handshake-response":
@@ -172,6 +184,7 @@ def comparable(heard: list[Heard]) -> dict[tuple[int, str], list[dict[str, Any]]
     for one in heard:
         message = deepcopy(one.message)
         assert message.pop("messageId"), f"a message without an id: {message}"
+        message["frame"] = "binary" if one.binary else "text"
         for operation in message.get("operations", ()):
             operation["data"], operation["previousData"] = (
                 json.dumps(operation[name], ensure_ascii=False) for name in ("data", "previousData")
@@ -221,7 +234,7 @@ class Replay:
             text = self._reworded(line)
             if text is not None:
                 client = self._clients[line.connection]
-                await client.say_text(text)
+                await client.say_text(to_binary(json.loads(text)) if line.binary else text)
                 await client.was_heard()
 
     async def _all_is_written(self) -> None:
@@ -236,7 +249,7 @@ class Replay:
             task_status.started()
             try:
                 async for message in client.messages():
-                    self.heard.append(Heard(0, connection, message))
+                    self.heard.append(Heard(0, connection, message, binary=client.heard_binary))
                     self._news.set()
             except Closed as closed:
                 if connection not in self._left:
