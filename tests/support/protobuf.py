@@ -148,14 +148,15 @@ def _with_texts(operation: dict[str, Any]) -> dict[str, Any]:
         if value is not None and not (name == "atomicOps" and (data is None or not value)):
             inside[rider] = value
     return operation | {
-        "dataJson": "" if data is None and not inside else _text(inside),
-        "previousDataJson": "" if previous is None else _text(previous),
+        "dataJson": "" if data is None and not inside else json_text(inside),
+        "previousDataJson": "" if previous is None else json_text(previous),
         "hasData": data is not None,
         "hasPreviousData": previous is not None,
     }
 
 
-def _text(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """JSON as JavaScript prints it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return _SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 

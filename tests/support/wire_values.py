@@ -34,7 +34,7 @@ operations = st.fixed_dictionaries(
         "sequenceNumber": integers,
         "causalDeps": st.lists(keys, max_size=3),
         "schemaVersion": st.integers(1, 2**53 - 1),
-        "data": json_objects,
+        "data": st.none() | json_objects,
         "previousData": st.none() | json_objects,
     },
     optional={
