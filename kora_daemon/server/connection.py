@@ -54,6 +54,8 @@ class Connection:
         self._transport = transport
         self._codec: Codec = TEXT
         """The peer is answered in the form that it spoke in last (wire.md section 1)."""
+        self._reads_text = False
+        """It has written text. A stock client that knows nothing but protobuf goes offline over a text frame."""
         self._services = services
         self._limit_reached = limit_reached
         self._identity = Identity(AuthContext(""), 0, 0)
@@ -132,7 +134,10 @@ class Connection:
         """Take one frame."""
         if self._closing is not None:
             return
-        self._codec = BINARY if frame.binary else TEXT
+        if frame.binary:
+            self._codec = BINARY
+        else:
+            self._codec, self._reads_text = TEXT, True
         self._happened(self._codec.decode(frame.payload, self._services.rules.limits.max_operations_per_batch))
 
     def overflowed(self) -> None:
@@ -166,6 +171,8 @@ class Connection:
         if self._closing is not None:
             return False
         frame = message.frame(self._codec)
+        if not (frame.binary or self._reads_text):
+            return False
         if not self._transport.has_room_for(len(frame.payload)):
             self._services.telemetry.measures.dropped_presence += 1
             return False

@@ -1,7 +1,7 @@
 """Binary frames: one protobuf envelope each (wire.md section 8).
 
-Presence and document updates have no such form: they go out as text, also to a client that speaks protobuf, whose
-decoder takes both; of one that comes in as an envelope nothing is left but its type.
+Presence and document updates have no such form: they go out as text, also to a client that changed over to protobuf,
+whose decoder takes both; of one that comes in as an envelope nothing is left but its type.
 """
 
 from __future__ import annotations

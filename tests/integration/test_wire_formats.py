@@ -218,13 +218,17 @@ class TestMixedRoom:
             assert (await hears(binary, "awareness-update"))["states"] == {"2": mine}
             assert not binary.heard_binary
 
-    async def test_document_updates_reach_it_as_text(self) -> None:
-        async with mixed_room() as (_, text, binary):
+    async def test_document_updates_reach_it_as_text_unless_it_knows_nothing_but_protobuf(self) -> None:
+        async with mixed_room() as (host, text, binary), joined(host.url, "changed") as changed:
+            changed.binary = True
+            await has_uploaded(changed)
             update = {"collection": "todos", "recordId": "r", "field": "body", "update": "AAA="}
             await text.say({"type": "yjs-doc-update", **update})
-            heard = await hears(binary, "yjs-doc-update")
+            heard = await hears(changed, "yjs-doc-update")
             assert heard | update == heard
-            assert not binary.heard_binary
+            assert not changed.heard_binary
+            await has_uploaded(text, insert("text", 1))
+            assert ids(await hears(binary, "operation-batch")) == ["text/1"]
 
     async def test_what_is_left_of_them_in_an_envelope_is_passed_over(self) -> None:
         async with mixed_room() as (host, text, binary):
