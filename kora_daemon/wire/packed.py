@@ -6,6 +6,7 @@ rides in that text as members with reserved names. So every rule for operations 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,6 @@ from google.protobuf.message import Message as Protobuf
 from msgspec import UNSET, Raw
 
 from kora_daemon.model.delivery import DeliveryEntry
-from kora_daemon.model.jsvalue import canonical_json
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.wire.envelope import PackedOperation
@@ -30,6 +30,8 @@ _INT32, _INT64, _UINT32 = (-(2**31), 2**31 - 1), (-(2**63), 2**63 - 1), (0, 2**3
 
 _encode_json = msgspec.json.encode
 _decode_json = msgspec.json.decode
+_quoted = json.JSONEncoder().encode
+"""In ASCII, which has a way to write halves of surrogate pairs."""
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_body = msgspec.json.Decoder(Operation).decode
 
@@ -111,7 +113,7 @@ def _content(packed: Protobuf, read_members: _ReadMembers) -> dict[str, Raw]:
 
 
 def _object_text(members: Mapping[str, Raw]) -> str:
-    return "{" + ",".join(f"{canonical_json(name)}:{bytes(text).decode()}" for name, text in members.items()) + "}"
+    return "{" + ",".join([f"{_quoted(name)}:{bytes(text).decode()}" for name, text in members.items()]) + "}"
 
 
 def pack_entry(entry: DeliveryEntry) -> bytes:
