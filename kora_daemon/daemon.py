@@ -35,6 +35,7 @@ from kora_daemon.log import configure as configure_log
 from kora_daemon.parts import Parts, apply_rules, build_auth, build_store, load_parts
 from kora_daemon.protocol.rules import AcceptedScope
 from kora_daemon.protocol.uploads import UploadLimits
+from kora_daemon.server.deflate import Compression
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.sync_server import SyncServer
@@ -233,6 +234,7 @@ def listener_options(settings: Settings) -> ListenerOptions:
         server.trusted_proxies,
         settings.limits.max_message_bytes,
         settings.limits.max_buffered_bytes,
+        Compression(server.compression_min_bytes) if server.compression else None,
     )
 
 

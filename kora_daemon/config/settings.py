@@ -63,6 +63,12 @@ class ServerSettings:
         (),
         "Addresses or networks of proxies whose X-Forwarded-For is believed.",
     )
+    compression: bool = key(
+        flag(), True, "Whether messages are compressed for devices that offer it (permessage-deflate, browsers do)."
+    )
+    compression_min_bytes: int = key(
+        integer(64, _MOST_BYTES), 1024, "Messages of fewer bytes are sent as they are: compressing them does not pay."
+    )
     shutdown_grace: float = key(number(0, _MOST_SECONDS), 10.0, "Seconds to drain sessions on SIGTERM.")
 
     def schema_versions(self, of_schema: int = 1) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from kora_daemon.http.connection import Caller, HttpConnection, Upgrade
 from kora_daemon.http.routes import Routes
+from kora_daemon.server.deflate import Compression, agree
 from kora_daemon.server.services import Origin
 from kora_daemon.server.stream import FrameStream
 from kora_daemon.server.sync_server import SyncServer
@@ -35,6 +36,8 @@ class ListenerOptions(Struct, frozen=True):
     trusted_proxies: Sequence[Network] = ()
     max_message_bytes: int = 33_554_432
     max_buffered_bytes: int = 33_554_432
+    compression: Compression | None = Compression()
+    """For devices that offer permessage-deflate; None = none is compressed."""
 
 
 class Listener:
@@ -88,7 +91,9 @@ class Listener:
     def _upgrade(self, stream: trio.abc.Stream, upgrade: Upgrade) -> tuple[WebSocketTransport, Origin]:
         options, request = self._options, upgrade.request
         frames = FrameStream(stream, request.raw, upgrade.behind, HANDSHAKE_MESSAGE_BYTES)
-        transport = WebSocketTransport(frames, options.max_message_bytes, options.max_buffered_bytes)
+        offers, compression = request.headers.get("sec-websocket-extensions", ""), options.compression
+        agreement = None if compression is None else agree(offers, compression)
+        transport = WebSocketTransport(frames, options.max_message_bytes, options.max_buffered_bytes, agreement)
         return transport, Origin(request.address, request.first("token"))
 
     def _caller(self, accepted: trio.SocketStream) -> Caller:

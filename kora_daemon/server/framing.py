@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
+
+from kora_daemon.server.deflate import Compression, deflate, inflate
 from kora_daemon.wire.frame import Frame
 
 CONTINUATION, TEXT, BINARY = 0x0, 0x1, 0x2
 _CONTROL = 0x8
+_RESERVED = 0x70
+_DEFLATED = 0x40
+"""RSV1 of a message's first frame: the message is compressed."""
 PING_FRAME = b"\x89\x00"
 
 _PROTOCOL_ERROR = 1002
-_BAD_TEXT = 1007
+_BAD_PAYLOAD = 1007
 _TOO_BIG = 1009
 
 
@@ -23,7 +29,7 @@ class FrameError(Exception):
 
 
 def header(opcode: int, size_bytes: int) -> bytes:
-    """Header of an unmasked, unfragmented frame."""
+    """Header of an unmasked, unfragmented frame; `opcode` may have reserved bits with it."""
     first = 0x80 | opcode
     if size_bytes < 126:
         return bytes((first, size_bytes))
@@ -36,8 +42,24 @@ def frame_bytes(frame: Frame) -> bytes:
     """The frame as it goes over the socket; made once for a shared frame."""
     wire = frame.wire
     if wire is None:
-        wire = frame.wire = header(BINARY if frame.binary else TEXT, len(frame.payload)) + frame.payload
+        wire = frame.wire = header(_opcode(frame), len(frame.payload)) + frame.payload
     return wire
+
+
+def deflated_frame_bytes(frame: Frame, compression: Compression) -> bytes:
+    """The same for a peer that inflates: compressed, once for a shared frame, where that pays."""
+    if len(frame.payload) < compression.min_bytes:
+        return frame_bytes(frame)
+    wire = frame.deflated
+    if wire is None:
+        data = deflate(frame.payload)
+        wire = frame_bytes(frame) if data is None else header(_DEFLATED | _opcode(frame), len(data)) + data
+        frame.deflated = wire
+    return wire
+
+
+def _opcode(frame: Frame) -> int:
+    return BINARY if frame.binary else TEXT
 
 
 def close_frame(code: int, reason: str) -> bytes:
@@ -54,14 +76,18 @@ def unmask(payload: bytes | bytearray | memoryview, mask: bytes) -> bytes:
 
 
 class FrameParser:
-    """Takes bytes in pieces of any size; gives messages. `limit_bytes` may be changed at any time."""
+    """Takes bytes in pieces of any size; gives messages. `limit_bytes` may be changed at any time.
+
+    It holds for a message as it came and as it is inflated. `inflates` says whether messages may be compressed.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
+        self.inflates = False
         self._buffer = bytearray()
         self._start = 0
         self._fragments: bytearray | None = None
-        self._fragments_opcode = CONTINUATION
+        self._fragments_kind = CONTINUATION
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Add what came from the socket."""
@@ -76,29 +102,30 @@ class FrameParser:
         Raises FrameError as soon as a header is illegal or announces too much; nothing can be read after that.
         """
         while (head := self._header()) is not None:
-            opcode, fin, mask_at, size = head
+            first, mask_at, size = head
+            kind, fin = first & (_DEFLATED | 0x0F), first & 0x80
             end = mask_at + 4 + size
             if len(self._buffer) < end:
                 return None
-            if opcode >= _CONTROL:
+            if kind & _CONTROL:
                 control = bytes(self._buffer[self._start : end])
                 self._start = end
                 return control
             payload = unmask(self._buffer[mask_at + 4 : end], bytes(self._buffer[mask_at : mask_at + 4]))
             self._start = end
             if fin and self._fragments is None:
-                return _message(opcode, payload)
+                return self._message(kind, payload)
             if self._fragments is None:
                 self._fragments = bytearray()
-                self._fragments_opcode = opcode
+                self._fragments_kind = kind
             self._fragments += payload
             if fin:
                 whole, self._fragments = bytes(self._fragments), None
-                return _message(self._fragments_opcode, whole)
+                return self._message(self._fragments_kind, whole)
         return None
 
-    def _header(self) -> tuple[int, bool, int, int] | None:
-        """(opcode, final, where the mask begins, payload size) of the frame at the start of the buffer."""
+    def _header(self) -> tuple[int, int, int] | None:
+        """(first byte, where the mask begins, payload size) of the frame at the start of the buffer."""
         buffer, start = self._buffer, self._start
         available = len(buffer) - start
         if available < 2:
@@ -112,11 +139,11 @@ class FrameParser:
             size = int.from_bytes(buffer[offset : offset + width], "big")
             offset += width
         self._check(first, second, size)
-        return first & 0x0F, bool(first & 0x80), offset, size
+        return first, offset, size
 
     def _check(self, first: int, second: int, size: int) -> None:
         opcode = first & 0x0F
-        if first & 0x70:
+        if first & _RESERVED and not (self.inflates and first & _RESERVED == _DEFLATED and opcode in (TEXT, BINARY)):
             raise FrameError(_PROTOCOL_ERROR, "reserved bits are set")
         if not second & 0x80:
             raise FrameError(_PROTOCOL_ERROR, "a client's frames are masked")
@@ -127,14 +154,27 @@ class FrameParser:
         if opcode > BINARY or (opcode == CONTINUATION) != (self._fragments is not None):
             raise FrameError(_PROTOCOL_ERROR, "illegal data frame")
         if size + len(self._fragments or b"") > self.limit_bytes:
-            raise FrameError(_TOO_BIG, f"a message has at most {self.limit_bytes} bytes")
+            raise self._too_big()
 
+    def _too_big(self) -> FrameError:
+        return FrameError(_TOO_BIG, f"a message has at most {self.limit_bytes} bytes")
 
-def _message(opcode: int, payload: bytes) -> Frame:
-    if opcode == BINARY:
-        return Frame(payload, binary=True)
-    try:
-        payload.decode()
-    except UnicodeDecodeError as error:
-        raise FrameError(_BAD_TEXT, "a text message is UTF-8") from error
-    return Frame(payload)
+    def _message(self, kind: int, payload: bytes) -> Frame:
+        if kind & _DEFLATED:
+            payload = self._inflated(payload)
+        if kind & BINARY:
+            return Frame(payload, binary=True)
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            raise FrameError(_BAD_PAYLOAD, "a text message is UTF-8") from error
+        return Frame(payload)
+
+    def _inflated(self, data: bytes) -> bytes:
+        try:
+            payload = inflate(data, self.limit_bytes + 1)
+        except zlib.error as error:
+            raise FrameError(_BAD_PAYLOAD, "a compressed message is deflate data") from error
+        if len(payload) > self.limit_bytes:
+            raise self._too_big()
+        return payload

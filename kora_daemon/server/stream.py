@@ -131,6 +131,10 @@ class FrameStream(trio.abc.Stream):
         """Change the size that a message may have."""
         self._parser.limit_bytes = limit_bytes
 
+    def inflate(self) -> None:
+        """Take compressed messages: the client offered them and the answer says yes."""
+        self._parser.inflates = True
+
     def begin_close(self) -> None:
         """From now on nothing of the peer is of interest but that it closes too: trio-websocket can't pong any more."""
         self._closing = True

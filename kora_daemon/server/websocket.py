@@ -7,7 +7,8 @@ from typing import Final
 import trio
 import trio_websocket
 
-from kora_daemon.server.framing import frame_bytes
+from kora_daemon.server.deflate import Agreement
+from kora_daemon.server.framing import deflated_frame_bytes, frame_bytes
 from kora_daemon.server.stream import RECEIVE_BYTES, FrameStream
 from kora_daemon.server.transport import Receiver
 from kora_daemon.wire.frame import Frame
@@ -21,15 +22,27 @@ HANDSHAKE_MESSAGE_BYTES = 4 << 20
 
 
 class WebSocketTransport:
-    """One upgraded connection. `max_message_bytes` holds once `admit` was called, a smaller limit before."""
+    """One upgraded connection. `max_message_bytes` holds once `admit` was called, a smaller limit before.
+
+    With an agreement, which the answer to the upgrade will tell the client of, messages go both ways compressed.
+    """
 
     name: Final = "websocket"
 
-    def __init__(self, stream: FrameStream, max_message_bytes: int, max_buffered_bytes: int) -> None:
+    def __init__(
+        self,
+        stream: FrameStream,
+        max_message_bytes: int,
+        max_buffered_bytes: int,
+        agreement: Agreement | None = None,
+    ) -> None:
         self._stream = stream
         self._outbox = stream.outbox
         self._max_message_bytes = max_message_bytes
         self._max_buffered_bytes = max_buffered_bytes
+        self._agreement = agreement
+        if agreement is not None:
+            stream.inflate()
         self._receiver: Receiver | None = None
         self._websocket: trio_websocket.WebSocketConnection | None = None
 
@@ -45,7 +58,7 @@ class WebSocketTransport:
                 max_message_size=self._max_message_bytes,
                 receive_buffer_size=RECEIVE_BYTES,
             )
-            self._websocket = await request.accept()
+            self._websocket = await request.accept(extra_headers=self._extensions())
             del request
         if upgrade.cancelled_caught:
             return
@@ -58,6 +71,10 @@ class WebSocketTransport:
         finally:
             self._outbox.nursery = None
 
+    def _extensions(self) -> list[tuple[bytes, bytes]]:
+        agreement = self._agreement
+        return [] if agreement is None else [(b"Sec-WebSocket-Extensions", agreement.answer.encode())]
+
     def admit(self) -> None:
         """The handshake was accepted: allow messages of full size."""
         self._stream.allow(self._max_message_bytes)
@@ -67,7 +84,10 @@ class WebSocketTransport:
         websocket = self._websocket
         if websocket is None or websocket.closed:
             return
-        self._outbox.push(frame_bytes(frame))
+        agreement = self._agreement
+        self._outbox.push(
+            frame_bytes(frame) if agreement is None else deflated_frame_bytes(frame, agreement.compression)
+        )
         if self._outbox.buffered_bytes > self._max_buffered_bytes and self._receiver is not None:
             self._receiver.overflowed()
 

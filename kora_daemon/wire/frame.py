@@ -12,3 +12,5 @@ class Frame(Struct, gc=False):
     binary: bool = False
     wire: bytes | None = None
     """Header and payload as they go over a socket; filled by the transport that sends it first."""
+    deflated: bytes | None = None
+    """The same for peers that inflate (RFC 7692); `wire` itself where compression does not pay."""

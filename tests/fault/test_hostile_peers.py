@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from kora_daemon.auth.contract import AuthContext
 from kora_daemon.http.listener import ListenerOptions
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.sync_server import ServerOptions
-from tests.support.network import Client, Closed, Host, connected, running_server, streaming
+from tests.support.network import PATIENCE_S, Client, Closed, Host, connected, running_server, streaming
 from tests.support.operations import wire_operation
 
 UPGRADE = (
@@ -241,6 +242,54 @@ async def test_a_message_that_announces_more_than_the_limit_is_not_even_read() -
     async with running_server(listening=listening) as host, two_who_sync(host):
         heard = await _raw(host, UPGRADE + b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"mask" + b"x" * 1_000)
         assert b"\x03\xf1" in heard  # close 1009
+
+
+OFFER = UPGRADE[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
+
+
+def _deflated(payload: bytes) -> bytes:
+    deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+BOMB = _deflated(b" " * (32 << 20))
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        pytest.param(b"\xc1\xfe" + len(BOMB).to_bytes(2, "big") + bytes(4) + BOMB, 1009, id="a bomb"),
+        pytest.param(b"\xc1\x85\0\0\0\0" + b"\xff" * 5, 1007, id="garbage"),
+        pytest.param(b"\xc9\x81\0\0\0\0x", 1002, id="a compressed ping"),
+        pytest.param(b"\x01\x81\0\0\0\0x\xc0\x81\0\0\0\0x", 1002, id="compressed later on"),
+        pytest.param(b"\xe1\x81\0\0\0\0x", 1002, id="an extension that nobody knows"),
+    ],
+)
+async def test_compressed_nonsense_is_refused_by_its_code(frame: bytes, code: int) -> None:
+    async with running_server() as host, two_who_sync(host):
+        heard = await _raw(host, OFFER + frame)
+        assert b"permessage-deflate" in heard
+        assert b"\x88" in heard
+        assert code.to_bytes(2, "big") in heard
+
+
+async def test_what_is_compressed_without_an_agreement_is_refused() -> None:
+    async with running_server() as host, two_who_sync(host):
+        heard = await _raw(host, UPGRADE + b"\xc1\x81\0\0\0\0\0")
+        assert b"\x03\xea" in heard  # close 1002
+
+
+async def test_a_message_in_tens_of_thousands_of_compressed_crumbs() -> None:
+    data = _deflated(json.dumps(HANDSHAKE).encode().ljust(4_000_000))
+    crumbs = [*(data[index : index + 1] for index in range(len(data))), *[b""] * 30_000]
+    later = b"".join(bytes([0, 0x80 | len(crumb)]) + bytes(4) + crumb for crumb in crumbs)
+    async with running_server() as host, two_who_sync(host):
+        async with await trio.open_tcp_stream("127.0.0.1", host.port) as stream:
+            await stream.send_all(OFFER + b"\x41\x80" + bytes(4) + later + b"\x80\x80" + bytes(4))
+            heard = b""
+            with trio.fail_after(PATIENCE_S):
+                while b'"accepted":true' not in heard:
+                    heard += await stream.receive_some()
 
 
 async def test_a_flood_of_operations_is_slowed_down_and_then_refused_without_loss() -> None:

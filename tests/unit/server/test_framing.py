@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kora_daemon.server.deflate import Compression
 from kora_daemon.server.framing import (
     BINARY,
     CONTINUATION,
@@ -15,6 +17,7 @@ from kora_daemon.server.framing import (
     FrameError,
     FrameParser,
     close_frame,
+    deflated_frame_bytes,
     frame_bytes,
     header,
     unmask,
@@ -22,6 +25,7 @@ from kora_daemon.server.framing import (
 from kora_daemon.wire.frame import Frame
 
 CLOSE, PING, PONG = 0x8, 0x9, 0xA
+RSV1, RSV2, RSV3 = 0x40, 0x20, 0x10
 MASK = b"\x37\xfa\x21\x3d"
 
 
@@ -33,9 +37,10 @@ def masked(opcode: int, payload: bytes, *, fin: bool = True, reserved: int = 0, 
     return bytes([first | reserved, second | 0x80, *length]) + mask + unmask(payload, mask)
 
 
-def received(*pieces: bytes, limit_bytes: int = 1 << 20) -> list[Frame | bytes]:
+def received(*pieces: bytes, limit_bytes: int = 1 << 20, inflates: bool = False) -> list[Frame | bytes]:
     """What comes out of a parser that is fed these pieces; asked for more after each of them."""
     parser = FrameParser(limit_bytes)
+    parser.inflates = inflates
     messages: list[Frame | bytes] = []
     for piece in pieces:
         parser.feed(piece)
@@ -44,10 +49,10 @@ def received(*pieces: bytes, limit_bytes: int = 1 << 20) -> list[Frame | bytes]:
     return messages
 
 
-def refused(*pieces: bytes, limit_bytes: int = 1 << 20) -> int:
+def refused(*pieces: bytes, limit_bytes: int = 1 << 20, inflates: bool = False) -> int:
     """The close code that the pieces provoke."""
     with pytest.raises(FrameError) as caught:
-        received(*pieces, limit_bytes=limit_bytes)
+        received(*pieces, limit_bytes=limit_bytes, inflates=inflates)
     assert caught.value.reason
     return caught.value.code
 
@@ -169,26 +174,95 @@ class TestLimits:
         assert parser.next() == Frame(b"bc")
 
 
+def deflated(payload: bytes) -> bytes:
+    """The payload as zlib compresses it, without what ends a flush."""
+    deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
+    return (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+class TestCompressed:
+    """Messages with the first reserved bit, between peers that have agreed on it."""
+
+    def test_compressed_and_plain_messages_may_alternate(self) -> None:
+        pieces = (
+            masked(TEXT, deflated("grün".encode()), reserved=RSV1),
+            masked(TEXT, b"plain"),
+            masked(BINARY, deflated(b"\xff" * 1_000), reserved=RSV1),
+            masked(TEXT, deflated(b""), reserved=RSV1),
+        )
+        assert received(*pieces, inflates=True) == [
+            Frame("grün".encode()),
+            Frame(b"plain"),
+            Frame(b"\xff" * 1_000, binary=True),
+            Frame(b""),
+        ]
+
+    def test_only_the_first_fragment_says_so(self) -> None:
+        data = deflated(b"Hello, Hello")
+        pieces = [masked(TEXT, data[:1], fin=False, reserved=RSV1)]
+        pieces += [masked(CONTINUATION, data[index : index + 1], fin=False) for index in range(1, len(data))]
+        pieces += [masked(PING, b"here"), masked(CONTINUATION, b"")]
+        assert received(*pieces, inflates=True) == [pieces[-2], Frame(b"Hello, Hello")]
+
+    @pytest.mark.parametrize(
+        "frame",
+        [
+            masked(TEXT, b"x", fin=False) + masked(CONTINUATION, b"x", reserved=RSV1),
+            masked(TEXT, b"x", fin=False, reserved=RSV1) + masked(CONTINUATION, b"x", reserved=RSV1),
+            masked(CONTINUATION, b"x", reserved=RSV1),
+            *(masked(opcode, b"x", reserved=RSV1) for opcode in (CLOSE, PING, PONG)),
+            *(masked(opcode, b"x", reserved=RSV1) for opcode in (0x3, 0x7, 0xB, 0xF)),
+            *(masked(TEXT, b"x", reserved=bits) for bits in (RSV2, RSV3, RSV1 | RSV2, RSV1 | RSV3)),
+        ],
+    )
+    def test_any_other_reserved_bit_is_1002(self, frame: bytes) -> None:
+        assert refused(frame, inflates=True) == 1002
+
+    def test_without_an_agreement_it_is_1002(self) -> None:
+        assert refused(masked(TEXT, deflated(b"x"), reserved=RSV1)) == 1002
+
+    def test_garbage_is_1007(self) -> None:
+        assert refused(masked(BINARY, b"\xff" * 20, reserved=RSV1), inflates=True) == 1007
+
+    def test_text_is_utf8_when_inflated(self) -> None:
+        assert refused(masked(TEXT, deflated(b"\xff"), reserved=RSV1), inflates=True) == 1007
+
+    @pytest.mark.parametrize(("size", "code"), [(1_000, None), (1_001, 1009), (1 << 24, 1009)])
+    def test_the_limit_holds_for_what_is_inflated(self, size: int, code: int | None) -> None:
+        frame = masked(BINARY, deflated(b"x" * size), reserved=RSV1)
+        if code is None:
+            assert received(frame, limit_bytes=1_000, inflates=True) == [Frame(b"x" * size, binary=True)]
+        else:
+            assert refused(frame, limit_bytes=20_000 if size > 20_000 else 1_000, inflates=True) == code
+
+    def test_the_limit_holds_for_what_comes_in(self) -> None:
+        first = masked(BINARY, bytes(60), fin=False, reserved=RSV1)
+        assert refused(first, masked(CONTINUATION, bytes(41))[:2], limit_bytes=100, inflates=True) == 1009
+
+
 @st.composite
-def conversations(draw: st.DrawFn) -> tuple[bytes, list[Frame | bytes]]:
+def conversations(draw: st.DrawFn, *, may_deflate: bool = False) -> tuple[bytes, list[Frame | bytes]]:
     """A stream of frames, and the messages in it."""
     stream, messages = b"", list[Frame | bytes]()
-    for payload in draw(st.lists(st.binary(max_size=300), max_size=5)):
+    for whole in draw(st.lists(st.binary(max_size=300), max_size=5)):
+        compressed = may_deflate and draw(st.booleans())
+        payload = deflated(whole) if compressed else whole
         mask = draw(st.binary(min_size=4, max_size=4))
         cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=3)))
         parts = [payload[start:end] for start, end in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
         for index, part in enumerate(parts):
             fin = index == len(parts) - 1
-            stream += masked(CONTINUATION if index else BINARY, part, fin=fin, mask=mask)
+            opcode, reserved = (CONTINUATION, 0) if index else (BINARY, RSV1 if compressed else 0)
+            stream += masked(opcode, part, fin=fin, reserved=reserved, mask=mask)
             if not fin and draw(st.booleans()):
                 ping = masked(PING, part[:125], mask=mask)
                 stream += ping
                 messages.append(ping)
-        messages.append(Frame(payload, binary=True))
+        messages.append(Frame(whole, binary=True))
     return stream, messages
 
 
-@given(conversations(), st.lists(st.integers(1, 50), max_size=40))
+@given(conversations(may_deflate=True), st.lists(st.integers(1, 50), max_size=40))
 def test_how_the_bytes_are_cut_makes_no_difference(
     conversation: tuple[bytes, list[Frame | bytes]], sizes: list[int]
 ) -> None:
@@ -197,16 +271,16 @@ def test_how_the_bytes_are_cut_makes_no_difference(
     for size in sizes:
         pieces.append(stream[position : position + size])
         position += size
-    assert received(stream) == messages
-    assert received(*pieces, stream[position:]) == messages
-    assert received(*(stream[index : index + 1] for index in range(len(stream)))) == messages
+    assert received(stream, inflates=True) == messages
+    assert received(*pieces, stream[position:], inflates=True) == messages
+    assert received(*(stream[index : index + 1] for index in range(len(stream))), inflates=True) == messages
 
 
-@given(st.binary(max_size=200))
-def test_noise_is_refused_or_waited_for(noise: bytes) -> None:
+@given(st.binary(max_size=200), st.booleans())
+def test_noise_is_refused_or_waited_for(noise: bytes, inflates: bool) -> None:
     code = None
     try:
-        received(noise, limit_bytes=1_000)
+        received(noise, limit_bytes=1_000, inflates=inflates)
     except FrameError as error:
         code = error.code
     assert code in (None, 1002, 1007, 1009)
@@ -225,6 +299,40 @@ def test_the_bytes_of_a_shared_frame_are_made_once() -> None:
     frame = Frame(b"x")
     assert frame_bytes(frame) is frame_bytes(frame)
     assert frame_bytes(Frame(b"x", binary=True))[0] == 0x82
+
+
+TEXT_OF_2000 = b'{"n":1234},' * 182
+
+
+def test_a_compressed_frame_is_what_a_peer_inflates() -> None:
+    [first, *rest] = deflated_frame_bytes(Frame(TEXT_OF_2000), Compression())
+    assert first == 0x80 | RSV1 | TEXT
+    size = rest[0]
+    assert size == len(rest) - 1 < 126
+    assert received(masked(TEXT, bytes(rest[1:]), reserved=RSV1), inflates=True) == [Frame(TEXT_OF_2000)]
+    assert deflated_frame_bytes(Frame(TEXT_OF_2000, binary=True), Compression())[0] == 0x80 | RSV1 | BINARY
+
+
+def test_a_shared_frame_is_compressed_once_and_still_there_for_peers_that_do_not_inflate() -> None:
+    frame = Frame(TEXT_OF_2000)
+    compressed, plain = deflated_frame_bytes(frame, Compression()), frame_bytes(frame)
+    assert deflated_frame_bytes(frame, Compression()) is compressed
+    assert frame_bytes(frame) is plain
+    assert plain == header(TEXT, len(TEXT_OF_2000)) + TEXT_OF_2000
+    assert len(compressed) < len(plain)
+
+
+@pytest.mark.parametrize(("size", "is_compressed"), [(1_023, False), (1_024, True)])
+def test_small_frames_are_sent_as_they_are(size: int, is_compressed: bool) -> None:
+    frame = Frame(TEXT_OF_2000[:size])
+    assert (deflated_frame_bytes(frame, Compression()) is not frame_bytes(frame)) == is_compressed
+    assert deflated_frame_bytes(frame, Compression(min_bytes=5_000)) is frame_bytes(frame)
+
+
+def test_a_frame_that_does_not_shrink_has_one_form() -> None:
+    frame = Frame(os.urandom(2_000), binary=True)
+    assert deflated_frame_bytes(frame, Compression()) is frame_bytes(frame)
+    assert deflated_frame_bytes(frame, Compression()) is frame_bytes(frame)
 
 
 @pytest.mark.parametrize(("reason", "kept"), [("", ""), ("a" * 200, "a" * 123), ("ü" * 62, "ü" * 61)])
