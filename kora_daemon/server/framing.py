@@ -14,6 +14,11 @@ _DEFLATED = 0x40
 """RSV1 of a message's first frame: the message is compressed."""
 PING_FRAME = b"\x89\x00"
 
+ANY_EXPANSION = 1_032
+"""So many times its size is the most that deflate can bring forth."""
+_FREE_BYTES = 65_536
+"""A message may always be inflated to that much."""
+
 _PROTOCOL_ERROR = 1002
 _BAD_PAYLOAD = 1007
 _TOO_BIG = 1009
@@ -78,12 +83,15 @@ def unmask(payload: bytes | bytearray | memoryview, mask: bytes) -> bytes:
 class FrameParser:
     """Takes bytes in pieces of any size; gives messages. `limit_bytes` may be changed at any time.
 
-    It holds for a message as it came and as it is inflated. `inflates` says whether messages may be compressed.
+    It holds for a message as it came and as it is inflated. `inflates` says whether messages may be compressed,
+    `expansion` how many times larger than it came one may turn out to be, `inflated_bytes` counts what was inflated.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.inflates = False
+        self.expansion = ANY_EXPANSION
+        self.inflated_bytes = 0
         self._buffer = bytearray()
         self._start = 0
         self._fragments: bytearray | None = None
@@ -154,10 +162,7 @@ class FrameParser:
         if opcode > BINARY or (opcode == CONTINUATION) != (self._fragments is not None):
             raise FrameError(_PROTOCOL_ERROR, "illegal data frame")
         if size + len(self._fragments or b"") > self.limit_bytes:
-            raise self._too_big()
-
-    def _too_big(self) -> FrameError:
-        return FrameError(_TOO_BIG, f"a message has at most {self.limit_bytes} bytes")
+            raise _too_big(self.limit_bytes)
 
     def _message(self, kind: int, payload: bytes) -> Frame:
         if kind & _DEFLATED:
@@ -171,10 +176,16 @@ class FrameParser:
         return Frame(payload)
 
     def _inflated(self, data: bytes) -> bytes:
+        most_bytes = min(self.limit_bytes, max(_FREE_BYTES, self.expansion * len(data)))
         try:
-            payload = inflate(data, self.limit_bytes + 1)
+            payload = inflate(data, most_bytes + 1)
         except zlib.error as error:
             raise FrameError(_BAD_PAYLOAD, "a compressed message is deflate data") from error
-        if len(payload) > self.limit_bytes:
-            raise self._too_big()
+        if len(payload) > most_bytes:
+            raise _too_big(most_bytes)
+        self.inflated_bytes += len(payload)
         return payload
+
+
+def _too_big(most_bytes: int) -> FrameError:
+    return FrameError(_TOO_BIG, f"a message has at most {most_bytes} bytes")

@@ -14,7 +14,7 @@ import termios
 
 import trio
 
-from kora_daemon.server.framing import PING_FRAME, FrameError, FrameParser, close_frame
+from kora_daemon.server.framing import ANY_EXPANSION, PING_FRAME, FrameError, FrameParser, close_frame
 from kora_daemon.server.transport import Receiver
 
 RECEIVE_BYTES = 65_536
@@ -24,6 +24,12 @@ _CLOSE = 0x88
 """First byte of a close frame."""
 _BARE_CLOSE = b"\x88\x80\0\0\0\0"
 """A client's close frame without code and reason."""
+STRANGERS_EXPANSION = 32
+"""Before `allow` a compressed message may turn out to be so many times its size, or 64 KiB: five times what a long
+version vector needs. To have 4 MiB looked into for 4 KB would be too good an offer to strangers."""
+INFLATED_BYTES_PER_S = 16 << 20
+"""Faster than that nobody is read who sends compressed messages: some 6 % of a core, however well they compress."""
+_INFLATED_AT_ONCE = 1 << 20
 _WRITE_AT_ONCE = 64
 _JOINED_BYTES = 65_536
 """Queued frames joined into one write: so many, and none behind one that is larger."""
@@ -114,6 +120,7 @@ class FrameStream(trio.abc.Stream):
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self.outbox = Outbox(stream)
         self._parser = FrameParser(limit_bytes)
+        self._parser.expansion = STRANGERS_EXPANSION
         self._parser.feed(behind_head)
         self._receiver: Receiver | None = None
         self._upgraded = trio.Event()
@@ -128,8 +135,9 @@ class FrameStream(trio.abc.Stream):
         self._upgraded.set()
 
     def allow(self, limit_bytes: int) -> None:
-        """Change the size that a message may have."""
+        """Trust the peer with messages of this size, however small they were compressed."""
         self._parser.limit_bytes = limit_bytes
+        self._parser.expansion = ANY_EXPANSION
 
     def inflate(self) -> None:
         """Take compressed messages: the client offered them and the answer says yes."""
@@ -169,9 +177,16 @@ class FrameStream(trio.abc.Stream):
                     if not receiver.is_ready:
                         await receiver.ready()
                     receiver.receive(message)
+                    if self._parser.inflated_bytes >= _INFLATED_AT_ONCE:
+                        await self._rest()
         except FrameError as error:
             self.outbox.push(close_frame(error.code, error.reason))
             return b""
+
+    async def _rest(self) -> None:
+        """Let the peer wait for what it had inflated: it may have taken it next to nothing to send."""
+        inflated_bytes, self._parser.inflated_bytes = self._parser.inflated_bytes, 0
+        await trio.sleep(inflated_bytes / INFLATED_BYTES_PER_S)
 
     async def _read(self) -> int:
         """Feed the parser; how many bytes, 0 at the end of the stream."""

@@ -235,6 +235,38 @@ class TestCompressed:
         else:
             assert refused(frame, limit_bytes=20_000 if size > 20_000 else 1_000, inflates=True) == code
 
+    @pytest.mark.parametrize(("size", "code"), [(65_536, None), (65_537, 1009)])
+    def test_a_small_message_may_be_inflated_to_64_kib_whatever_the_expansion(
+        self, size: int, code: int | None
+    ) -> None:
+        parser = FrameParser(1 << 20)
+        parser.inflates, parser.expansion = True, 2
+        parser.feed(masked(BINARY, deflated(b"x" * size), reserved=RSV1))
+        if code is None:
+            assert parser.next() == Frame(b"x" * size, binary=True)
+        else:
+            with pytest.raises(FrameError) as caught:
+                parser.next()
+            assert caught.value.code == code
+
+    def test_a_larger_one_may_expand_so_many_times(self) -> None:
+        parser = FrameParser(1 << 20)
+        parser.inflates = True
+        payload = os.urandom(50_000).hex().encode()  # which is half as long when it is compressed
+        parser.expansion = 3
+        parser.feed(masked(BINARY, deflated(payload), reserved=RSV1) * 2)
+        assert parser.next() == Frame(payload, binary=True)
+        parser.expansion = 1
+        with pytest.raises(FrameError, match="at most"):
+            parser.next()
+
+    def test_what_is_inflated_is_counted(self) -> None:
+        parser = FrameParser(1 << 20)
+        parser.inflates = True
+        parser.feed(masked(BINARY, deflated(b"x" * 500), reserved=RSV1) + masked(BINARY, b"x" * 70))
+        assert (parser.next(), parser.next()) == (Frame(b"x" * 500, binary=True), Frame(b"x" * 70, binary=True))
+        assert parser.inflated_bytes == 500
+
     def test_the_limit_holds_for_what_comes_in(self) -> None:
         first = masked(BINARY, bytes(60), fin=False, reserved=RSV1)
         assert refused(first, masked(CONTINUATION, bytes(41))[:2], limit_bytes=100, inflates=True) == 1009
