@@ -29,7 +29,7 @@ from kora_daemon.server.framing import TEXT, header
 from tests.support.process import Daemon
 
 KINDS = ("plain", "ws", "browser")
-ROUNDS = 5
+ROUNDS = 6
 LISTENERS = 100
 IDLE = 1_000
 WORDS = re.findall(r"[a-z]{2,}", (Path(__file__).parents[2] / "docs" / "how-it-works.md").read_text().lower())
@@ -178,6 +178,12 @@ def cpu_ms(daemon: Daemon) -> float:
     return (int(fields[11]) + int(fields[12])) * TICK_MS
 
 
+def in_turn(turn: int) -> tuple[str, ...]:
+    """The kinds, each as often first as the others."""
+    first = turn % len(KINDS)
+    return KINDS[first:] + KINDS[:first]
+
+
 def show(title: str, unit: str, measured: dict[str, list[tuple[float, float, float]]]) -> None:
     """A table: CPU (ms per 1,000), bytes and wall time of each kind, and its ratios to the first."""
     print(f"\n{title}\n{'':10}{'CPU ms / 1,000 ' + unit:>28}{'bytes / ' + unit[:-1]:>20}{'seconds':>10}")
@@ -197,7 +203,7 @@ async def first_syncs(daemon: Daemon, operations: int) -> None:
     await writer.close()
     measured: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in KINDS}
     for turn in range(ROUNDS):
-        for kind in KINDS:
+        for kind in in_turn(turn):
             device = Device(kind, f"reader-{kind}-{turn}")
             cpu, wall = cpu_ms(daemon), time.perf_counter()
             await device.open(daemon.port)
@@ -214,7 +220,7 @@ async def fan_out(folder: Path, batch: int, rounds: int) -> None:
     words, watermark = random.Random(2), 0
     with Daemon(folder, CONFIG.format(store="memory")) as daemon:
         for turn in range(ROUNDS):
-            for kind in KINDS:
+            for kind in in_turn(turn):
                 writer = Device("plain", f"writer-{kind}-{turn}")
                 listeners = [Device(kind, f"listener-{kind}-{turn}-{number}") for number in range(LISTENERS)]
                 for device in (writer, *listeners):
@@ -272,7 +278,7 @@ async def measure(operations: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         with Daemon(Path(folder), CONFIG.format(store="sqlite")) as daemon:
             await first_syncs(daemon, operations)
-        for batch, rounds in ((1, 200), (10, 100), (100, 30)):
+        for batch, rounds in ((1, 100), (10, 50), (100, 20)):
             await fan_out(Path(folder), batch, rounds)
         await idle(Path(folder))
 
