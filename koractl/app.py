@@ -11,7 +11,21 @@ from typing import Annotated, NoReturn
 import typer
 
 from kora_daemon.errors import ConfigError, KoraError
-from koractl import apply, backups, config, explain, init, manual, records, running, serve, tables, token, version
+from koractl import (
+    apply,
+    backups,
+    config,
+    doctor,
+    explain,
+    init,
+    manual,
+    records,
+    running,
+    serve,
+    tables,
+    token,
+    version,
+)
 from koractl.options import DebugOption, Invocation
 
 EXIT_FAILURE = 1
@@ -42,6 +56,7 @@ app.command("backup")(backups.backup)
 app.command("restore")(backups.restore)
 app.add_typer(config.app, name="config")
 app.add_typer(token.app, name="token")
+app.command("doctor")(doctor.doctor)
 app.command("man")(manual.man)
 app.command("version")(version.version)
 

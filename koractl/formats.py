@@ -74,11 +74,15 @@ def _write_table(columns: Sequence[str], records: Iterable[Record]) -> None:
     for record in shown:
         # Text of the user's own: nothing in it is markup.
         table.add_row(*(_shortened(_cell(record[name])) for name in columns))
-    # Narrower than its content a table is of no use in a pipe.
-    console = Console(markup=False, highlight=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
-    console.print(table)
+    print_table(table)
     if next(remaining, None) is not None:
         sys.stderr.write(f"kora: only the first {_MOST_TABLE_ROWS} records are shown; --format csv or json has all\n")
+
+
+def print_table(table: Table) -> None:
+    """Print a table as it is: nothing in it is markup. Narrower than its content it is of no use in a pipe."""
+    width = None if sys.stdout.isatty() else 10_000
+    Console(markup=False, highlight=False, emoji=False, width=width).print(table)
 
 
 def _shortened(cell: str) -> str:

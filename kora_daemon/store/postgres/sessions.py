@@ -53,7 +53,20 @@ class Session(Struct, frozen=True):
         return self.statement_timeout_s + SILENCE_S
 
     def connect(self, role: Role) -> PatientConnection:
-        """A new connection. Raises StoreUnavailable."""
+        """A new connection, set up for its role. Raises StoreUnavailable."""
+        made = self.reach()
+        with translating(self.name):
+            try:
+                # One type for all numbers, so that one prepared statement does for all of them.
+                made.adapters.register_dumper(int, Int8Dumper)
+                made.execute(_SET_UP.encode(), [json.dumps(self._settings(role))])
+            except BaseException:
+                made.close()
+                raise
+        return made
+
+    def reach(self) -> PatientConnection:
+        """A new connection whose session is as the database made it. Raises StoreUnavailable."""
         defaults: dict[str, Any] = {
             "application_name": self.application_name,
             "connect_timeout": max(2, round(self.connect_timeout_s)),
@@ -70,15 +83,7 @@ class Session(Struct, frozen=True):
             raise StoreUnavailable(
                 f"{self.name} can't be reached; check that it runs, and the URL ({words})"
             ) from error
-        with translating(self.name):
-            try:
-                # One type for all numbers, so that one prepared statement does for all of them.
-                made.adapters.register_dumper(int, Int8Dumper)
-                made.patience_s = self.patience_s
-                made.execute(_SET_UP.encode(), [json.dumps(self._settings(role))])
-            except BaseException:
-                made.close()
-                raise
+        made.patience_s = self.patience_s
         return made
 
     def _parameters(self) -> dict[str, Any]:

@@ -1,0 +1,30 @@
+"""The folder of file contents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from kora_daemon.config import Settings
+from kora_daemon.doctor.checks import Check, Finding, failure, fine
+from kora_daemon.doctor.places import can_write, free_bytes, nearest
+from kora_daemon.doctor.sqlite import space, staying, user_name
+
+
+def blobs(settings: Settings) -> Iterator[Check]:
+    """Whether files can be kept."""
+    if settings.blobs.kind == "directory":
+        path = settings.blobs.path
+        yield Check("blobs.folder", lambda: _folder(path))
+        yield Check("blobs.file_system", lambda: staying(path))
+        yield Check("blobs.space", lambda: space(free_bytes(path), 0, "the folder"))
+
+
+def _folder(path: Path) -> Finding:
+    there = nearest(path)
+    if not there.is_dir():
+        return failure(f"{there} is no folder", "make it one, or correct blobs.path")
+    if not can_write(there):
+        return failure(f"{user_name(os.geteuid())} may not write in {there}", "chown it to the daemon's user")
+    return fine(f"{path} can be written" if there == path else f"{path} is not there yet; {there} can be written")
