@@ -10,7 +10,12 @@ import shutil
 
 import pytest
 
-NEEDED = {"test_app_in_chromium.py": "chromium", "test_dashboard_in_chromium.py": "chromium"}
+NEEDED = {
+    "test_app_in_chromium.py": "chromium",
+    "test_dashboard_in_chromium.py": "chromium",
+    "test_manual.py": "mandoc",
+    "test_pooler.py": "pgbouncer",
+}
 """Test file -> the program, which is also the name of its Debian package."""
 
 _missing = {file: program for file, program in NEEDED.items() if shutil.which(program) is None}

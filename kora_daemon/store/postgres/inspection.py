@@ -25,6 +25,8 @@ Pooling = Literal["none", "session", "transaction"]
 CONNECTIONS_BESIDE_READERS = 3
 """Of one daemon: one writes, one listens to the others, one speaks to them."""
 
+_TURNS = 20
+"""In each of them somebody else may take what we look for, and give it back."""
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '{}ms'"
 _FACTS = """
     SELECT current_setting('server_version'), current_setting('server_version_num')::int,
@@ -117,9 +119,11 @@ def pooling(session: Session) -> Pooling:
         serving = _process(first)
         if first.info.backend_pid == serving:
             return "none"
-        with session.reach() as second, second.transaction():
-            if _process(second) == serving or _process(first) != serving:
-                return "transaction"
+        with session.reach() as second:
+            for _ in range(_TURNS):
+                with second.transaction():
+                    if _process(second) == serving or _process(first) != serving:
+                        return "transaction"
     return "session"
 
 
