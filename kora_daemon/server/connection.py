@@ -267,7 +267,7 @@ class Connection:
 
     def _deliver(self, action: do.Deliver) -> None:
         self._transport.send(self._codec.encode_batch(action.batch))
-        self.ledger.delivered(action)
+        self.ledger.delivered(action.batch)
 
     def _commit(self, action: do.Commit) -> None:
         self.ledger.uploaded(len(action.operations), action.size_bytes)

@@ -8,6 +8,7 @@ import structlog
 import trio
 from msgspec import Struct
 
+from kora_daemon.model.delivery import DeliveryBatch
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol.messages import ErrorMessage, Message, OperationRejected
 from kora_daemon.protocol.session import Session
@@ -110,16 +111,20 @@ class Ledger:
         same = (self._session.number, code)
         self._journal.repeat("operation.rejected", same, **self._who_and_user, code=code)
 
-    def delivered(self, action: do.Deliver) -> None:
+    def delivered(self, batch: DeliveryBatch) -> None:
         """It was sent a batch of the log."""
-        batch, measures = action.batch, self._measures
+        measures = self._measures
         measures.delivered_batches += 1
         measures.delivered_operations += len(batch.entries)
         measures.delivered_bytes += batch.size_bytes
-        if batch.is_final and self._joined_at is not None:
-            tally = measures.first_sync_seconds if self._session.starts_over else measures.resync_seconds
-            tally.add(trio.current_time() - self._joined_at)
-            self._joined_at = None
+        if self._joined_at is not None and batch.is_final:
+            self._synced(self._joined_at)
+
+    def _synced(self, joined_at: float) -> None:
+        measures = self._measures
+        tally = measures.first_sync_seconds if self._session.starts_over else measures.resync_seconds
+        tally.add(trio.current_time() - joined_at)
+        self._joined_at = None
 
     def crashed(self, errors: Sequence[BaseException]) -> None:
         """Something in here has gone wrong."""
