@@ -27,6 +27,7 @@ from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.config import Settings, load_settings
 from kora_daemon.errors import ConfigError, KoraError, ListenError
 from kora_daemon.http.access import Access, Tokens
+from kora_daemon.http.backup import ImportOptions
 from kora_daemon.http.control_socket import serve_control_socket
 from kora_daemon.http.listener import Listener, ListenerOptions, addresses, tls_context
 from kora_daemon.http.routes import Routes
@@ -71,7 +72,7 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
     options = server_options(settings, parts)
     server = SyncServer(build_store(settings.store), build_auth(settings, parts), options)
     access = Access(tokens(settings))
-    routes = surface(server, settings.server.path, access)
+    routes = surface(server, settings.server.path, access, import_options(settings))
     listener = Listener(server, routes, listener_options(settings))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as core:
@@ -218,6 +219,12 @@ def tokens(settings: Settings) -> Tokens:
     """What opens the operational endpoints."""
     admin = settings.admin
     return Tokens(admin.admin_token, admin.metrics_token, admin.backup_token, admin.data_token)
+
+
+def import_options(settings: Settings) -> ImportOptions:
+    """What a backup that is put back over HTTP may take, and where."""
+    folder = settings.store.path.absolute().parent if settings.store.kind == "sqlite" else None
+    return ImportOptions(settings.admin.max_import_bytes, folder)
 
 
 def listener_options(settings: Settings) -> ListenerOptions:

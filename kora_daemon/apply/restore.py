@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Protocol
 
 from kora_daemon.apply.pipeline import Pipeline
@@ -13,6 +12,8 @@ from kora_daemon.store.contract import Store
 
 MERGED_AT_ONCE = 500
 WRITTEN_AT_ONCE = 2_000
+BYTES_AT_ONCE = 2 << 20
+"""Of data, and one operation more: so much is in memory, several times."""
 
 
 class LogSource(Protocol):
@@ -60,6 +61,13 @@ def replace_log(store: Store, source: LogSource, received_at_ms: int) -> int:
 
 
 def _batches(operations: Iterable[Operation], size: int) -> Iterator[list[Operation]]:
-    remaining = iter(operations)
-    while batch := list(islice(remaining, size)):
+    batch: list[Operation] = []
+    size_bytes = 0
+    for operation in operations:
+        batch.append(operation)
+        size_bytes += len(bytes(operation.data)) + len(bytes(operation.previous_data))
+        if len(batch) == size or size_bytes >= BYTES_AT_ONCE:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
         yield batch

@@ -162,6 +162,12 @@ class AdminSettings:
     data_token: str | None = optional(
         text(), "${KORA_DATA_TOKEN}", "Token for the data API; without it that API is off.", secret=True
     )
+    max_import_bytes: int = key(
+        integer(1, 2**40),
+        2**32,
+        "Largest backup that is taken in over HTTP, in bytes; until it is verified it waits beside the SQLite file, "
+        "or, with another store, where temporary files are.",
+    )
     socket: Path | Literal[False] | None = optional(
         formats.socket_path(),
         "kora.sock",

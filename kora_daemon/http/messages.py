@@ -25,7 +25,7 @@ class Body:
 
     def __init__(self, next_chunk: Callable[[], Awaitable[bytes]], size_bytes: int | None) -> None:
         self._next_chunk = next_chunk
-        self._size_bytes = size_bytes
+        self.size_bytes = size_bytes
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The pieces, each at most a few KiB. Raises HttpError when the peer is slow or breaks off."""
@@ -34,7 +34,7 @@ class Body:
 
     async def read(self, limit_bytes: int = DEFAULT_BODY_BYTES) -> bytes:
         """All of it. Raises HttpError (413) when it is larger, before more of it is taken in."""
-        if self._size_bytes is not None and self._size_bytes > limit_bytes:
+        if self.size_bytes is not None and self.size_bytes > limit_bytes:
             raise _too_large(limit_bytes)
         whole = bytearray()
         async for chunk in self.chunks():

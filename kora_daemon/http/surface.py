@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kora_daemon.http.access import Access
+from kora_daemon.http.backup import ImportOptions, backup_routes
 from kora_daemon.http.dashboard import dashboard_routes
 from kora_daemon.http.data import data_routes
 from kora_daemon.http.events import events_route
@@ -18,7 +19,9 @@ from kora_daemon.http.tail import tail_route
 from kora_daemon.server.sync_server import SyncServer
 
 
-def surface(server: SyncServer, sync_path: str, access: Access | None = None) -> Routes:
+def surface(
+    server: SyncServer, sync_path: str, access: Access | None = None, imports: ImportOptions | None = None
+) -> Routes:
     """The routes of a daemon whose devices connect to `sync_path`."""
     access = access or Access()
     board = StatusBoard(server)
@@ -33,6 +36,7 @@ def surface(server: SyncServer, sync_path: str, access: Access | None = None) ->
         explain_route(server),
         metrics_route(server),
         *dashboard_routes(access),
+        *backup_routes(server, imports or ImportOptions()),
         *data_routes(server),
     ]
     return Routes(access, routes, sync_path)

@@ -32,7 +32,7 @@ from kora_daemon.server.ledger import Ledger
 from kora_daemon.server.outage import Outage
 from kora_daemon.server.services import Origin, Services
 from kora_daemon.server.transport import Transport
-from kora_daemon.server.writer import WriteRequest
+from kora_daemon.server.write_requests import WriteRequest
 from kora_daemon.wire.formats import BINARY, TEXT, Codec, SharedMessage
 from kora_daemon.wire.frame import Frame
 

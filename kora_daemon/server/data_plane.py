@@ -19,7 +19,8 @@ from kora_daemon.model.schema import Schema
 from kora_daemon.model.scope import ScopeMap, matches, plain_where
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.readers import Readers
-from kora_daemon.server.writer import TrustedRequest, Writer
+from kora_daemon.server.write_requests import TrustedRequest
+from kora_daemon.server.writer import Writer
 from kora_daemon.store.contract import Store
 
 T = TypeVar("T")

@@ -27,12 +27,19 @@ class LogFollower:
         self._hub = hub
         self._readers = readers
         self._floor = floor
+        self._look = trio.Event()
+
+    def look(self) -> None:
+        """Somebody has written past the writer's groups: don't wait until it is noticed."""
+        self._look.set()
 
     async def watch(self) -> None:
         """Look how far the log reaches, for ever: the net below all announcements."""
         hub = self._hub
         while True:
-            await trio.sleep(WATCH_INTERVAL_S)
+            with trio.move_on_after(WATCH_INTERVAL_S):
+                await self._look.wait()
+            self._look = trio.Event()
             reached = hub.frontier
             with suppress(StoreError):  # the writer meets the same trouble, and reports it
                 floor, frontier = await self._readers.read(lambda store: (store.floor(), store.frontier()))

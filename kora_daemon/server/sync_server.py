@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import count
 
 import structlog
@@ -19,6 +19,7 @@ from kora_daemon.protocol.actions import GOING_AWAY
 from kora_daemon.protocol.rules import SessionRules
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.awareness import AwarenessRelay
+from kora_daemon.server.backups import Backups
 from kora_daemon.server.connection import Connection
 from kora_daemon.server.data_plane import DataPlane
 from kora_daemon.server.explain import Explanation, explain
@@ -85,6 +86,7 @@ class SyncServer:
         self._started_at = 0.0
         self._telemetry = Telemetry(Measures(), Journal())
         self._oversight: Oversight | None = None
+        self._backups: Backups | None = None
         self.clean_stop = True
         """False once sessions had to be cut off because they did not finish in time."""
 
@@ -118,6 +120,7 @@ class SyncServer:
                 core.start_soon(self._identification.tend)
                 core.start_soon(self._rechecks.run)
                 follower = LogFollower(services.hub, services.readers, floor)
+                self._backups = Backups(self._store, services.writer, self._counted_anew(follower), self.journal)
                 core.start_soon(follower.watch)
                 core.start_soon(follower.follow)
                 core.start_soon(self._write, services.writer, core.cancel_scope)
@@ -271,6 +274,13 @@ class SyncServer:
         return self._oversight
 
     @property
+    def backups(self) -> Backups:
+        """Its log as a file, in both directions."""
+        if self._backups is None:
+            raise RuntimeError("the server is not running: call start first")
+        return self._backups
+
+    @property
     def options(self) -> ServerOptions:
         """How it behaves now."""
         return self._options
@@ -373,6 +383,16 @@ class SyncServer:
     @property
     def _total_operations(self) -> int:
         return self._operations_at_start + (self._services.writer.committed_operations if self._services else 0)
+
+    def _counted_anew(self, follower: LogFollower) -> Callable[[int], None]:
+        """What is to be done when the log has changed past the writer's groups, and has so many operations now."""
+
+        def changed(operations: int) -> None:
+            if self._services is not None:
+                self._operations_at_start = operations - self._services.writer.committed_operations
+                follower.look()
+
+        return changed
 
     def get_status(self) -> Status:
         """The server now."""

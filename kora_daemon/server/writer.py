@@ -10,27 +10,26 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import trio
 from msgspec import Struct
 
-from kora_daemon.apply.authority import Authority, is_free
+from kora_daemon.apply.authority import is_free
 from kora_daemon.apply.pipeline import BatchOutcome, Pipeline, refuse
 from kora_daemon.apply.trusted import ConditionalWrite, TrustedOutcome, TrustedWrite, commit_trusted
 from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
 from kora_daemon.model.delivery import DeliveryEntry, LogEntry
 from kora_daemon.model.node import NodeNews
-from kora_daemon.model.operation import Operation
 from kora_daemon.model.outcome import Rejection
-from kora_daemon.model.scope import ScopeMap
 from kora_daemon.server.clock import wall_ms
 from kora_daemon.server.journal import Journal
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.measures import Measures
 from kora_daemon.server.outage import Outage
 from kora_daemon.server.threads import ThreadPool
+from kora_daemon.server.write_requests import Job, TrustedRequest, WriteRequest
 from kora_daemon.store.contract import Store, WriteTransaction
 
 MAX_GROUP_OPERATIONS = 2_000
@@ -41,53 +40,9 @@ MAX_WAITING_BYTES = 64 << 20
 PROBE_INTERVAL_S = 1.0
 _CANNOT_HOLD = "the store can't hold this operation"
 
+T = TypeVar("T")
+
 log = structlog.get_logger("kora.writer")
-
-
-class WriteRequest(Struct, gc=False):
-    """A batch on its way to the log. `origin` is the number of its session.
-
-    `answer` is called in the event loop; with None when the store could not take it, and nothing of it is there.
-    `authority` is in whose name it comes, None for who may write anything; `news` is to be remembered with it, unless
-    it is about somebody else's device.
-    """
-
-    operations: Sequence[Operation]
-    size_bytes: int
-    origin: int
-    answer: Callable[[BatchOutcome | None], None]
-    authority: Authority | None = None
-    news: NodeNews | None = None
-    received_at: float = math.inf
-    """On the event loop's clock; for measuring."""
-
-
-class TrustedRequest(Struct):
-    """A write by the server's own side, within `scopes`, None for anywhere.
-
-    It has a transaction of its own: others must not be undone with it.
-    """
-
-    write: TrustedWrite
-    answer: Callable[[TrustedOutcome | None], None]
-    scopes: ScopeMap | None = None
-    tried: list[TrustedOutcome] = []
-    """What was tried so far, while the store did not answer."""
-
-    @property
-    def operations(self) -> Sequence[Operation]:
-        """None that anybody has sent."""
-        return ()
-
-    @property
-    def size_bytes(self) -> int:
-        """Does not count."""
-        return 0
-
-    @property
-    def received_at(self) -> float:
-        """Nobody measures how long it takes."""
-        return math.inf
 
 
 class _Written(Struct, gc=False):
@@ -122,6 +77,7 @@ class Writer:
         self._telemetry = telemetry or Telemetry(Measures(), Journal())
         self._thread = ThreadPool("kora-writer", 1)
         self._waiting: deque[WriteRequest | TrustedRequest] = deque()
+        self._jobs: deque[Job[Any]] = deque()
         self._waiting_operations = self._waiting_bytes = 0
         self._work = trio.Event()
         self._room = trio.Event()
@@ -177,6 +133,19 @@ class Writer:
             self._work.set()
         await self._proof.wait()
 
+    async def perform(self, call: Callable[[], T]) -> T:
+        """Let the thread that writes make a call, between two commits; whatever it raises, this raises.
+
+        Once begun it is not left alone. Raises `StoreUnavailable` when nothing is written any more.
+        """
+        job = Job(call)
+        if self._ended:
+            job.give_up()
+        else:
+            self._jobs.append(job)
+            self._work.set()
+        return await job.result()
+
     def finish(self) -> None:
         """Let `run` return once the queue is empty. No batch may be submitted afterwards."""
         self._closing = True
@@ -196,17 +165,21 @@ class Writer:
             for request in (*self._at_hand, *self._waiting):
                 request.answer(None)
             self._waiting.clear()
+            for job in self._jobs:
+                job.give_up()
 
     async def _run(self) -> None:
         while True:
             timeout = PROBE_INTERVAL_S if self.failure else float("inf")
             with trio.move_on_after(timeout):
                 await self._work.wait()
+            if self._jobs:
+                await self._jobs.popleft().run(self._thread)
             if self._waiting:
                 await self._write(self._take_group())
             elif self._closing:
                 return
-            else:
+            elif not self._jobs:
                 self._work = trio.Event()
                 if self.failure or self._proof is not None:
                     await self._probe()

@@ -61,10 +61,10 @@ class HttpClient:
         self._http.send(h11.EndOfMessage())
         return await self._answer()
 
-    async def follow(self, target: str, headers: dict[str, str] | None = None) -> Answer:
+    async def follow(self, target: str, headers: dict[str, str] | None = None, method: str = "GET") -> Answer:
         """A request whose answer goes on: its head. What comes then, `piece` gives."""
         named = {"host": "localhost", **(headers or {})}
-        await self.say(self._http.send(h11.Request(method="GET", target=target, headers=list(named.items()))) or b"")
+        await self.say(self._http.send(h11.Request(method=method, target=target, headers=list(named.items()))) or b"")
         await self.say(self._http.send(h11.EndOfMessage()) or b"")
         event = await self._next_event()
         assert isinstance(event, h11.Response)
