@@ -132,7 +132,12 @@ async def _until_told_to_stop(
         if number != signal.SIGHUP:
             log.info("daemon.stopping", signal=signal.Signals(number).name)
             return
+        before = settings
         settings = await trio.to_thread.run_sync(_reload, settings, parts, server, listener, access)
+        if settings is before:
+            server.journal.record("daemon.reload_failed")
+        else:
+            server.journal.record("daemon.reloaded")
 
 
 async def _exit_at_once(signals: AsyncIterator[int]) -> None:

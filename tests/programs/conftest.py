@@ -12,6 +12,7 @@ import pytest
 
 NEEDED = {
     "test_app_in_chromium.py": "chromium",
+    "test_curl.py": "curl",
     "test_dashboard_in_chromium.py": "chromium",
     "test_manual.py": "mandoc",
     "test_pooler.py": "pgbouncer",
