@@ -30,8 +30,10 @@ from kora_daemon.http.access import Access, Tokens
 from kora_daemon.http.backup import ImportOptions
 from kora_daemon.http.control_socket import serve_control_socket
 from kora_daemon.http.listener import Listener, ListenerOptions, addresses, tls_context
+from kora_daemon.http.own_routes import OwnRoutes
 from kora_daemon.http.routes import Routes
-from kora_daemon.http.surface import surface
+from kora_daemon.http.static_files import AppFiles, AppOptions
+from kora_daemon.http.surface import Extras, surface
 from kora_daemon.log import configure as configure_log
 from kora_daemon.parts import Parts, apply_rules, build_auth, build_store, load_parts
 from kora_daemon.protocol.rules import AcceptedScope
@@ -47,6 +49,9 @@ log = structlog.get_logger("kora.daemon")
 
 _ACCEPTED_SCOPES: dict[str, AcceptedScope] = {"full": "full", "collections": "collections", "none": "none"}
 _NODE_BINDINGS: dict[str, NodeBinding] = {"warn": "warn", "enforce": "enforce"}
+
+CALLS_GRACE_S = 2.0
+"""For calls of the app's own to end before sessions do; they may go on until the store closes."""
 
 OnReady = Callable[[list[str]], None]
 
@@ -72,11 +77,14 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
     options = server_options(settings, parts)
     server = SyncServer(build_store(settings.store), build_auth(settings, parts), options)
     access = Access(tokens(settings))
-    routes = surface(server, settings.server.path, access, import_options(settings))
+    own = OwnRoutes(server, parts.routes)
+    extras = Extras(import_options(settings), app_files(settings), own)
+    routes = surface(server, settings.server.path, access, extras)
     listener = Listener(server, routes, listener_options(settings))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as core:
             await server.start(core)
+            await core.start(own.run)
             await _open_control_socket(settings, routes, core)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as front:
@@ -93,6 +101,7 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
                     await _until_told_to_stop(signals, settings, parts, server, listener, access)
                     front.cancel_scope.cancel()
                 core.start_soon(_exit_at_once, signals)
+                await own.finish(min(settings.server.shutdown_grace, CALLS_GRACE_S))
                 await server.stop()
                 connections.cancel_scope.cancel()
             core.cancel_scope.cancel()
@@ -230,6 +239,14 @@ def import_options(settings: Settings) -> ImportOptions:
     """What a backup that is put back over HTTP may take, and where."""
     folder = settings.store.path.absolute().parent if settings.store.kind == "sqlite" else None
     return ImportOptions(settings.admin.max_import_bytes, folder)
+
+
+def app_files(settings: Settings) -> AppFiles | None:
+    """The built app to be served, None without one."""
+    static = settings.static
+    if static is None:
+        return None
+    return AppFiles(static.directory, AppOptions(static.isolation, static.spa, static.immutable))
 
 
 def listener_options(settings: Settings) -> ListenerOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +17,7 @@ from kora_daemon.config.auth import AuthSettings
 from kora_daemon.config.settings import StoreSettings
 from kora_daemon.errors import ConfigError
 from kora_daemon.hooks import load_hook
+from kora_daemon.http.own_routes import OwnRoute
 from kora_daemon.model.schema import Schema
 from kora_daemon.schema_file import load_schema
 from kora_daemon.server.validation import Validator
@@ -34,6 +36,7 @@ class Parts:
 
     schema: Schema | None = None
     validator: Validator | None = None
+    routes: tuple[OwnRoute, ...] = ()
     key_sets: dict[str, KeySource] = field(default_factory=dict)
 
 
@@ -43,7 +46,13 @@ def load_parts(settings: Settings) -> Parts:
     validator = None
     if settings.validate is not None:
         validator = load_hook("validate.python", settings.validate.python, _folder(settings))
-    return Parts(schema, validator)
+    return Parts(schema, validator, tuple(_load_routes(settings)))
+
+
+def _load_routes(settings: Settings) -> Iterator[OwnRoute]:
+    for index, one in enumerate(settings.routes):
+        handle = load_hook(f"routes[{index}].python", one.python, _folder(settings))
+        yield OwnRoute(one.path, handle, one.timeout, one.concurrency, one.max_body_bytes)
 
 
 def _folder(settings: Settings) -> Path:

@@ -22,11 +22,7 @@ class Pending:
     until_then: str
 
 
-PENDING = (
-    Pending("static", "", lambda s: s.static is not None, "leave it out"),
-    Pending("routes", "", lambda s: bool(s.routes), "leave it out"),
-    Pending("blobs.kind", '"directory"', lambda s: s.blobs.kind == "directory", 'use "none"'),
-)
+PENDING = (Pending("blobs.kind", '"directory"', lambda s: s.blobs.kind == "directory", 'use "none"'),)
 
 
 def pending_problems(settings: Settings) -> list[str]:

@@ -55,6 +55,18 @@ def _store_url(settings: Settings) -> str | None:
     return None
 
 
+def _routes_apart(settings: Settings) -> str | None:
+    taken = {settings.server.path: "server.path"}
+    if settings.static is not None:
+        taken["/"] = "[static]"
+    for index, route in enumerate(settings.routes):
+        path = route.path.rstrip("/") or "/"
+        if path in taken:
+            return f"routes[{index}] has the path {route.path}, which is that of {taken[path]}; choose another"
+        taken[path] = f"routes[{index}]"
+    return None
+
+
 def _operation_fits_message(settings: Settings) -> str | None:
     return _at_most_message(settings, settings.limits.max_operation_bytes)
 
@@ -75,6 +87,7 @@ RULES = (
     Rule(("server.supported_schema_versions", "server.schema_version", "schema"), _schema_versions),
     Rule(("server.reuse_port", "store.kind"), _reuse_port),
     Rule(("store.url", "store.kind"), _store_url),
+    Rule(("routes", "server.path", "static"), _routes_apart),
     Rule(("limits.max_operation_bytes", "limits.max_message_bytes"), _operation_fits_message),
     Rule(("limits.max_awareness_bytes", "limits.max_message_bytes"), _awareness_fits_message),
     *AUTH_RULES,

@@ -181,6 +181,18 @@ class StaticSettings:
     """`[static]`: a built app, served beside sync."""
 
     directory: Path = required(formats.folder(), "dist", "Folder of the built app.")
+    isolation: bool = key(
+        flag(),
+        True,
+        "Whether pages are isolated from other origins (COOP, COEP, CORP): SQLite in a browser needs it, and what they "
+        "embed from elsewhere must agree.",
+    )
+    spa: bool = key(flag(), True, "Whether somebody who opens a page that is no file gets index.html.")
+    immutable: tuple[str, ...] = key(
+        list_of(text(), "a list of patterns of paths"),
+        (),
+        'Patterns of paths, such as "assets/*", that never get another content; names with a content hash are known.',
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +201,11 @@ class RouteSettings:
 
     path: str = required(formats.http_path(), "/api", "Path prefix that the endpoint answers.")
     python: str = required(formats.hook(), "myapp.routes:handle", "Callable that answers its requests.")
+    timeout: float = key(
+        number(0, _MOST_SECONDS, above=True), 30.0, "Seconds a call may take; after that the answer is 504."
+    )
+    concurrency: int = key(integer(1, 1000), 8, "Calls at a time; above it, requests are answered 503.")
+    max_body_bytes: int = key(integer(0, _MOST_BYTES), 1_048_576, "Largest body of a request, in bytes; above it, 413.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -168,13 +168,14 @@ class HttpConnection:
         body = response.body
         length = ("content-length", str(len(body))) if isinstance(body, bytes) else ("transfer-encoding", "chunked")
         named = {name for name, _ in response.headers}
+        has_length = response.status not in (204, 304) and "content-length" not in named
         usual = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
         head = h11.Response(
             status_code=response.status,
             reason=HTTPStatus(response.status).phrase,
             headers=[
                 *([("content-type", response.content_type)] if response.content_type else []),
-                *([] if response.status in (204, 304) else [length]),
+                *([length] if has_length else []),
                 *(header for header in usual if header[0] not in named),
                 *response.headers,
             ],

@@ -52,8 +52,11 @@ def write_json(value: JsonValue) -> str:
 
 
 def shown_json(value: object, indent: int | None = None) -> str:
-    """The text of what a query shows, in whole characters; bytes are in the form that Kora's clients write."""
-    text = json.dumps(_plain(value), ensure_ascii=False, indent=indent)
+    """The text of what queries show, in whole characters; bytes are in the form that Kora's clients write.
+
+    Raises TypeError and ValueError for what JSON can't hold.
+    """
+    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
     return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
@@ -62,7 +65,7 @@ def _plain(value: object) -> object:
         return {BYTES_TAG: b64encode(value).decode()}
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
-    return value
+    return [_plain(one) for one in value] if isinstance(value, list) else value
 
 
 def _integer(digits: str) -> int:

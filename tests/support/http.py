@@ -98,13 +98,18 @@ class HttpClient:
                     assert isinstance(event, h11.EndOfMessage), event
                     return Answer(status, headers, body)
 
+    async def some(self) -> bytes:
+        """What comes next, however much of it."""
+        with trio.fail_after(PATIENCE_S):
+            return bytes(await self._stream.receive_some())
+
     async def rest(self) -> bytes:
         """Everything to come until the server closes, in whatever way."""
-        data = b""
+        data = bytearray()
         with trio.fail_after(PATIENCE_S), suppress(trio.BrokenResourceError):
             while chunk := await self._stream.receive_some():
                 data += chunk
-        return data
+        return bytes(data)
 
 
 @asynccontextmanager

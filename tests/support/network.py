@@ -15,7 +15,9 @@ from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.http.access import Access
 from kora_daemon.http.listener import Listener, ListenerOptions, addresses
-from kora_daemon.http.surface import surface
+from kora_daemon.http.own_routes import OwnRoute, OwnRoutes
+from kora_daemon.http.static_files import AppFiles
+from kora_daemon.http.surface import Extras, surface
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.store.contract import Store
@@ -70,15 +72,19 @@ async def running_server(
     listening: ListenerOptions | None = None,
     path: str = "/",
     access: Access | None = None,
+    app: AppFiles | None = None,
+    routes: Sequence[OwnRoute] = (),
 ) -> AsyncIterator[Host]:
     """A server with a listener on a free port, stopped in the proper order at the end."""
     server = SyncServer(store or MemoryStore(), auth or NoAuthProvider(), options)
     listening = listening or ListenerOptions(port=0)
     async with trio.open_nursery() as nursery:
         await server.start(nursery)
+        own = OwnRoutes(server, routes)
+        await nursery.start(own.run)
         with nothing_crashes():
             async with trio.open_nursery() as front:
-                listener = Listener(server, surface(server, path, access), listening)
+                listener = Listener(server, surface(server, path, access, Extras(app=app, own=own)), listening)
                 listeners = await listener.open()
                 front.start_soon(listener.serve, listeners, nursery)
                 try:
@@ -86,6 +92,7 @@ async def running_server(
                 finally:
                     front.cancel_scope.cancel()
             with trio.CancelScope(shield=True), trio.move_on_after(PATIENCE_S):
+                await own.finish(1)
                 await server.stop()
         nursery.cancel_scope.cancel()
 
