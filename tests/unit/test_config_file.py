@@ -296,6 +296,30 @@ def test_a_path_beside_the_daemons_own_is_fine(tmp_path: Path, path: str) -> Non
     assert load(tmp_path, f'[server]\npath = "{path}"').server.path == path
 
 
+ROUTE = '[[routes]]\npath = "{}"\npython = "app:handle"\n'
+
+
+@pytest.mark.parametrize(
+    ("toml", "problem"),
+    [
+        (ROUTE.format("/api") + ROUTE.format("/api/v2") + '[server]\npath = "/"', None),
+        (ROUTE.format("/") + '[server]\npath = "/sync"', None),
+        (ROUTE.format("/sync/api") + '[server]\npath = "/sync"\n[static]\ndirectory = "."', None),
+        (ROUTE.format("/"), "routes[0] has the path /, which is that of server.path; choose another"),
+        (
+            ROUTE.format("/api") + ROUTE.format("/api/"),
+            "routes[1] has the path /api/, which is that of routes[0]; choose another",
+        ),
+        (
+            ROUTE.format("/") + '[server]\npath = "/sync"\n[static]\ndirectory = "."',
+            "routes[0] has the path /, which is that of [static]; choose another",
+        ),
+    ],
+)
+def test_each_path_has_one_answer(tmp_path: Path, toml: str, problem: str | None) -> None:
+    assert problems(tmp_path, toml) == ([] if problem is None else [f"routes (kora.toml): {problem}"])
+
+
 @pytest.mark.parametrize("path", ["", "sync", "/__kora", "/__kora/", "/__kora/x", "/health", "/ready", "/a b", "/a?b"])
 def test_a_path_of_the_daemons_own_or_none_at_all_is_refused(tmp_path: Path, path: str) -> None:
     assert len(problems(tmp_path, f'[server]\npath = "{path}"')) == 1
@@ -304,8 +328,6 @@ def test_a_path_of_the_daemons_own_or_none_at_all_is_refused(tmp_path: Path, pat
 @pytest.mark.parametrize(
     ("toml", "path"),
     [
-        ('static = { directory = "." }', "static"),
-        ('routes = [{ path = "/api", python = "app:handle" }]', "routes"),
         ('blobs = { kind = "directory" }', "blobs.kind"),
     ],
 )

@@ -121,10 +121,10 @@ def test_a_good_file_is_checked_without_serving(kora: Run, daemon: Callable[[Ser
 
 def test_a_feature_to_come_is_refused_before_anything_starts(kora: Run, daemon: Callable[[Serve], None]) -> None:
     daemon(lambda settings, on_ready: pytest.fail("it was served"))
-    Path("kora.toml").write_text('[static]\ndirectory = "."')
+    Path("kora.toml").write_text('[blobs]\nkind = "directory"')
     code, out, err = kora("serve")
     assert (code, out) == (78, "")
-    assert "static (kora.toml): not there yet" in err
+    assert "blobs.kind (kora.toml): not there yet" in err
 
 
 def test_serve_runs_the_daemon_and_says_on_one_line_where_it_is(kora: Run, daemon: Callable[[Serve], None]) -> None:
