@@ -33,6 +33,18 @@ class Telemetry(Struct, frozen=True):
 class Ledger:
     """The books of one session; `transport` names what carries its frames."""
 
+    __slots__ = (
+        "_address",
+        "_has_joined",
+        "_has_strangers",
+        "_joined_at",
+        "_journal",
+        "_measures",
+        "_session",
+        "begun_at",
+        "transport",
+    )
+
     def __init__(self, telemetry: Telemetry, session: Session, address: str, transport: str) -> None:
         self._measures, self._journal = telemetry.measures, telemetry.journal
         self._session = session
