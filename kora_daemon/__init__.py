@@ -33,11 +33,13 @@ from kora_daemon.auth.token import StaticToken, StaticTokenProvider, TokenAuthPr
 from kora_daemon.auth.users import UserDirectory
 from kora_daemon.config import Settings, load_settings
 from kora_daemon.errors import AuthUnavailable
+from kora_daemon.http.own_routes import RouteRequest
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.model.record import QueryError, Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Schema
 from kora_daemon.schema_file import load_schema
 from kora_daemon.server.awareness import AwarenessRelay
+from kora_daemon.server.data_plane import BlockingDataPlane, DataPlane
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.services import Origin
@@ -59,8 +61,10 @@ __all__ = [
     "AuthRules",
     "AuthUnavailable",
     "AwarenessRelay",
+    "BlockingDataPlane",
     "Caller",
     "ConditionalWrite",
+    "DataPlane",
     "KoraAuthProvider",
     "MemoryPeer",
     "MemoryStore",
@@ -76,6 +80,7 @@ __all__ = [
     "Refusal",
     "Reject",
     "Rejection",
+    "RouteRequest",
     "Schema",
     "ServerOptions",
     "Settings",

@@ -228,6 +228,7 @@ def test_every_toml_block_is_a_good_schema_or_configuration(tmp_path: Path, monk
         monkeypatch.setenv(name, "postgresql://kora@localhost/kora" if name.endswith("URL") else SECRET)
     for name in ("schema.json", "schema.toml", "revoked.txt"):
         (tmp_path / name).touch()
+    (tmp_path / "dist").mkdir()
     judged = 0
     for page in (one.name for one in PAGES[1:]):
         for block in blocks(page, "toml"):
