@@ -104,7 +104,7 @@ class Attacker:
         return f"{path}?{quote(where, safe='=&.:')}&{more}"
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_within_a_scope_nothing_outside_is_seen_or_changed(seed: int) -> None:
     attacker, asked = Attacker(seed), {"read": 0, "written": 0}
     options = ServerOptions(apply=ApplyRules(SCHEMA))
@@ -175,7 +175,7 @@ PARTS = (
 )
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_no_path_leads_out_of_the_folder_of_an_app(seed: int, tmp_path: Path) -> None:
     chance, found = random.Random(seed), 0
     dist = tmp_path / "dist"
