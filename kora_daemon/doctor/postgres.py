@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from kora_daemon.config import Settings
 from kora_daemon.doctor.checks import Check, Finding, Once, failure, fine, warning
+from kora_daemon.doctor.tables import checks_of
 from kora_daemon.errors import ConfigError, StoreUnavailable
 from kora_daemon.parts import required_schema
 from kora_daemon.store.postgres.inspection import (
@@ -15,6 +16,8 @@ from kora_daemon.store.postgres.inspection import (
     Pooling,
     clock_difference_s,
     database_facts,
+    log_facts,
+    pending_upgrade,
     pooling,
 )
 from kora_daemon.store.postgres.sessions import Session
@@ -47,6 +50,8 @@ def postgres(settings: Settings) -> Iterator[Check]:
         "postgres.clock": lambda found: _clock(clock_difference_s(session)),
     }.items():
         yield Check(name, _when_reached(facts, look))
+    for check in checks_of(settings, lambda: log_facts(session), lambda schema: pending_upgrade(session, schema)):
+        yield Check(check.id, _when_reached(facts, _whatever_it_says(check.look)))
 
 
 def _tables(settings: Settings) -> list[str]:
@@ -57,7 +62,9 @@ def _tables(settings: Settings) -> list[str]:
     return [*(table.name for table in TABLES), *collections]
 
 
-def _when_reached(facts: Once[DatabaseFacts], look: Callable[[DatabaseFacts], Finding]) -> Callable[[], Finding | None]:
+def _when_reached(
+    facts: Once[DatabaseFacts], look: Callable[[DatabaseFacts], Finding | None]
+) -> Callable[[], Finding | None]:
     """That a database can't be reached is said once."""
 
     def guarded() -> Finding | None:
@@ -68,6 +75,10 @@ def _when_reached(facts: Once[DatabaseFacts], look: Callable[[DatabaseFacts], Fi
         return look(found)
 
     return guarded
+
+
+def _whatever_it_says(look: Callable[[], Finding | None]) -> Callable[[DatabaseFacts], Finding | None]:
+    return lambda found: look()
 
 
 def _reachable(session: Session, facts: DatabaseFacts) -> Finding:

@@ -12,7 +12,7 @@ from kora_daemon.materialization.upgrade import Upgrade
 from kora_daemon.model.schema import Schema
 from kora_daemon.parts import required_schema
 from kora_daemon.store.inspection import LogFacts
-from kora_daemon.store.sqlite import inspection as sqlite_inspection
+from kora_daemon.store.sqlite import inspection
 from kora_daemon.store.tables import FORMAT_VERSION
 
 LookLog = Callable[[], LogFacts | None]
@@ -20,31 +20,25 @@ LookTables = Callable[[Schema], Upgrade | None]
 
 
 def tables(settings: Settings) -> Iterator[Check]:
-    """The log, and the tables of collections."""
+    """The log, and the tables of collections. Those in PostgreSQL are looked at once that is reached, see there."""
     if settings.store.kind == "memory":
         yield Check("store.log", lambda: warning("the log is in memory, and gone with the daemon", "set store.kind"))
-        return
-    look_log, look_tables = _looks(settings)
+    if settings.store.kind == "sqlite":
+        path = settings.store.path
+        yield from checks_of(
+            settings,
+            lambda: inspection.log_facts(path) if path.exists() else None,
+            lambda schema: inspection.pending_upgrade(path, schema) if path.exists() else None,
+        )
+
+
+def checks_of(settings: Settings, look_log: LookLog, look_tables: LookTables) -> Iterator[Check]:
+    """The same for any store, told how to look at it."""
     log = Once(look_log)
     yield Check("store.log", lambda: _log(log()))
     yield Check("clock.log", lambda: _clock(log))
     if settings.schema is not None:
         yield Check("store.tables", lambda: _tables(look_tables, required_schema(settings)))
-
-
-def _looks(settings: Settings) -> tuple[LookLog, LookTables]:
-    if settings.store.kind == "sqlite":
-        path = settings.store.path
-        return (
-            lambda: sqlite_inspection.log_facts(path) if path.exists() else None,
-            lambda schema: sqlite_inspection.pending_upgrade(path, schema) if path.exists() else None,
-        )
-    # Here, so that nobody else waits for the driver.
-    from kora_daemon.doctor.postgres import session_of  # noqa: PLC0415
-    from kora_daemon.store.postgres import inspection  # noqa: PLC0415
-
-    session = session_of(settings)
-    return lambda: inspection.log_facts(session), lambda schema: inspection.pending_upgrade(session, schema)
 
 
 def _log(facts: LogFacts | None) -> Finding:

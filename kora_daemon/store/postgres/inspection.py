@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Literal
 
 from msgspec import Struct
@@ -37,8 +38,9 @@ _FACTS = """
             - coalesce(nullif(current_setting('reserved_connections', true), '')::int, 0),
         (SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user),
         (SELECT datconnlimit FROM pg_database WHERE datname = current_database()),
-        (SELECT count(*)::int FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> pg_backend_pid()
-            AND coalesce(backend_type, 'client backend') = 'client backend'),
+        (SELECT count(*)::int FROM pg_stat_activity WHERE datname IS NOT NULL
+            AND coalesce(backend_type, 'client backend') = 'client backend'
+            AND NOT (usename = current_user AND application_name = current_setting('application_name'))),
         (SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user
             AND application_name = $1),
         current_user::text, current_schema()::text, has_schema_privilege(current_schema(), 'CREATE'),
@@ -53,11 +55,15 @@ _NEWEST = "SELECT max(received_at) FROM operations"
 _PROCESS = "SELECT pg_backend_pid()"
 
 
+_one_at_a_time = Lock()
+"""Where few connections are left, a look is not to take the last of them from a daemon."""
+
+
 class DatabaseFacts(Struct, frozen=True):
     """What a database says of itself. `connections` are those that ordinary users may have, of all databases.
 
-    The limits of user and database are -1 where there are none. `in_use` are the connections of all, `ours` those of
-    daemons with this name; `foreign_tables` belong to somebody else, so that we can't alter them.
+    The limits of user and database are -1 where there are none. `in_use` are the connections of all but those that look
+    like this one, `ours` those of daemons with this name. `foreign_tables` belong to somebody else: we can't alter them.
     """
 
     version: str
@@ -115,7 +121,7 @@ def pooling(session: Session) -> Pooling:
     A pooler has no process of its own to name, so it names one that serves nobody. Whether a session keeps what serves
     it shows when two take turns. Raises StoreError.
     """
-    with translating(session.name), session.reach() as first:
+    with _one_at_a_time, translating(session.name), session.reach() as first:
         serving = _process(first)
         if first.info.backend_pid == serving:
             return "none"
@@ -130,7 +136,7 @@ def pooling(session: Session) -> Pooling:
 @contextmanager
 def _looking(session: Session) -> Iterator[PatientConnection]:
     """A connection in a transaction that reads."""
-    with translating(session.name), session.reach() as connection:
+    with _one_at_a_time, translating(session.name), session.reach() as connection:
         connection.prepare_threshold = None
         connection.execute(_BEGIN.format(round(session.statement_timeout_s * 1000)).encode())
         yield connection
