@@ -63,7 +63,7 @@ class DatabaseFacts(Struct, frozen=True):
     """What a database says of itself. `connections` are those that ordinary users may have, of all databases.
 
     The limits of user and database are -1 where there are none. `in_use` are the connections of all but those that look
-    like this one, `ours` those of daemons with this name. `foreign_tables` belong to somebody else: we can't alter them.
+    like this one, `ours` those of daemons with this name. `foreign_tables` belong to others: we can't alter them.
     """
 
     version: str
