@@ -18,7 +18,8 @@ MAX_TAIL_BYTES = 16 << 20
 MAX_PAGE_BYTES = 256 << 10
 MAX_PAGE_ENTRIES = 1_000
 MAX_CACHED_BYTES = 16 << 20
-"""Of operations in pages kept for the next session that asks; each may cost twice as much again in ready frames."""
+"""Of operations in pages kept for the next session that asks; each may cost twice as much again in ready frames, and a
+quarter more in compressed ones."""
 _ENTRY_OVERHEAD_BYTES = 400
 _MOST_DROPPED = 1_000
 """Kept at the beginning of the lists before these are cut, at half of their length at the earliest."""
