@@ -5,6 +5,7 @@ The map, from the edge inwards. Data flows down this list, answers flow back up.
     daemon           builds everything from the settings, and its life and death
     maintenance      what operators do to a store besides: migrate, backfill, apply, backup, restore
     doctor           what is wrong with a host, a database, a configuration
+    reload, options  the configuration read again while all runs; what server and listener take from it
     parts, hooks     what the settings name: the store, the schema file, the app's own callables
     store_lock       one daemon for a SQLite file
     server           sockets, tasks, threads: listener, connection, validation, writer, hub, presence   (the only trio)

@@ -173,7 +173,8 @@ class AuthSettings:
         choice("full", "collections", "none"),
         "full",
         'What devices are told of their scopes. "full": all; "collections": names alone; "none": nothing, to those who '
-        "ask for nothing. But for the first, records that change hands bring their history along. Needs a restart.",
+        "ask for nothing. But for the first, records that change hands bring their history along.",
+        live=False,
     )
     node_binding: str = key(
         choice("warn", "enforce"),

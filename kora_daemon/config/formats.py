@@ -187,7 +187,7 @@ def file_to_read() -> Kind[Path]:
             raise Unfit(f"a file that can be read ({exc.strerror})") from None
         return path
 
-    return Kind("a file that can be read", parse, dump=str, schema=file_to_write().schema)
+    return Kind("a file that can be read", parse, dump=str, schema=file_to_write().schema, is_file=True)
 
 
 def folder() -> Kind[Path]:

@@ -48,6 +48,7 @@ class Kind(Generic[T]):
     raises `Unfit`. `read` turns the text of an environment variable into a TOML value, as well as it can: `parse`
     judges it. `dump` is the TOML value that parses to the given one, `mask` what may be shown of it when it is secret.
     `schema` describes what `parse` takes, and texts in it that refer to the environment.
+    `is_file`: the value is the path of a file that is read, so what is in there is a part of the configuration.
     """
 
     expects: str
@@ -56,6 +57,7 @@ class Kind(Generic[T]):
     dump: Callable[[T], object] = _same
     mask: Callable[[Any], object] = _hide
     schema: JsonSchema = field(default_factory=dict)
+    is_file: bool = False
 
 
 def text_schema(**constraints: object) -> JsonSchema:

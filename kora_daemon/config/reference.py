@@ -36,6 +36,8 @@ where each value came from.
 * Editors that know TOML (Taplo, Even Better TOML, Tombi) complete, explain and check keys by a JSON Schema, which `kora
   config schema > kora.schema.json` writes. The first line of a file names it: `#:schema kora.schema.json`. What keys
   must fulfil together, and files on the disk, `kora config check` looks at.
+* A reload (SIGHUP, `systemctl reload kora`) applies what is `live`, without dropping a session, and names what has
+  changed besides and needs a restart. A file that a key names has changed when its contents have.
 """
 
 SAMPLE_HEAD = """\
@@ -52,7 +54,7 @@ SAMPLE_HEAD = """\
 
 def reference_markdown() -> str:
     """The text of docs/configuration.md."""
-    lines = [REFERENCE_HEAD, *_reference_table(Settings, "")]
+    lines = [REFERENCE_HEAD, *_reference_table(Settings, "", live=False)]
     if PENDING:
         lines += ["", "## Not there yet", "", "These are understood, and refused for now:", ""]
         lines += [f"* `{one.path}`{f', {one.feature}' if one.feature else ''}: {one.until_then}." for one in PENDING]
@@ -64,26 +66,28 @@ def sample_toml() -> str:
     return "\n".join([SAMPLE_HEAD, *_sample_table(Settings, "", live=True)]) + "\n"
 
 
-def _keys(cls: type[Any]) -> dict[str, Key]:
-    return {name: one for name, one in declared_in(cls).items() if isinstance(one, Key)}
+def _keys(cls: type[Any], *, live: bool = False) -> dict[str, Key]:
+    return {name: one for name, one in declared_in(cls, live=live).items() if isinstance(one, Key)}
 
 
-def _below(cls: type[Any], path: str) -> Iterator[tuple[str, str, Table]]:
+def _below(cls: type[Any], path: str, *, live: bool = False) -> Iterator[tuple[str, str, Table]]:
     """Path, heading and declaration of each table right below."""
-    for name, one in declared_in(cls).items():
+    for name, one in declared_in(cls, live=live).items():
         if isinstance(one, Table):
             here = f"{path}.{name}" if path else name
             yield here, f"[[{here}]]" if one.form == "many" else f"[{here}]", one
 
 
-def _reference_table(cls: type[Any], path: str) -> Iterator[str]:
-    yield from ("| key | value | default | environment | meaning |", "| --- | --- | --- | --- | --- |")
-    for name, key in _keys(cls).items():
-        cells = (f"`{name}`", key.kind.expects, _default(key), _variable(f"{path}.{name}" if path else name), key.doc)
+def _reference_table(cls: type[Any], path: str, *, live: bool) -> Iterator[str]:
+    yield from ("| key | value | default | environment | live | meaning |", "| --- | --- | --- | --- | --- | --- |")
+    for name, key in _keys(cls, live=live).items():
+        variable = _variable(f"{path}.{name}" if path else name)
+        cells = (f"`{name}`", key.kind.expects, _default(key), variable, "yes" if key.live else "no", key.doc)
         yield f"| {' | '.join(cells)} |"
-    for here, heading, table in _below(cls, path):
+    for here, heading, table in _below(cls, path, live=live):
         yield from ("", f"## `{heading}`", "", table.doc, "")
-        yield from _reference_table(table.cls, f"{here}[]" if table.form == "many" else here)
+        below = f"{here}[]" if table.form == "many" else here
+        yield from _reference_table(table.cls, below, live=bool(table.live))
 
 
 def _default(key: Key) -> str:

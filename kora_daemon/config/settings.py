@@ -26,13 +26,15 @@ class ServerSettings:
     host: tuple[str, ...] = key(
         one_or_more(formats.host(), "an address or host name, or a list of them"),
         ("0.0.0.0",),  # noqa: S104  the contract's default
-        "Address to listen on, or a list of them: IPv4, IPv6, host names.",
+        "Address to listen on, or a list of them: IPv4, IPv6, host names. Sockets that systemd hands over go first.",
+        live=False,
     )
-    port: int = key(integer(0, 65535), 4567, "TCP port; 0 = any free one, logged and printed on start.")
+    port: int = key(integer(0, 65535), 4567, "TCP port; 0 = any free one, logged and printed on start.", live=False)
     path: str = key(
         formats.http_path(),
         "/",
         "Path of the WebSocket and HTTP long-poll endpoint; other paths serve the HTTP surface.",
+        live=False,
     )
     max_connections: int = key(integer(0), 0, "How many devices may be connected at once; 0 = unlimited.")
     batch_size: int = key(integer(1, 100_000), 100, "Operations per server-to-client batch.")
@@ -51,6 +53,7 @@ class ServerSettings:
         False,
         "Whether several daemons on one host share the port (SO_REUSEPORT); PostgreSQL store only. WebSockets alone: "
         "devices that poll over HTTP need a load balancer that keeps each of them with one daemon.",
+        live=False,
     )
     tls_certificate: Path | None = optional(
         formats.file_to_read(),
@@ -219,6 +222,7 @@ class ValidateSettings:
         number(0, _MOST_SECONDS, above=True),
         5.0,
         "Seconds the callable may take for an operation; after that the device is asked to send it again.",
+        live=True,
     )
 
 
@@ -279,19 +283,21 @@ class Settings:
         "schema.json",
         "The app's schema, JSON or TOML; without it the log alone is kept (log-only mode).",
     )
-    server: ServerSettings = table(ServerSettings, "Where devices connect.")
-    limits: LimitSettings = table(LimitSettings, "What one device may cost.")
+    server: ServerSettings = table(ServerSettings, "Where devices connect.", live=True)
+    limits: LimitSettings = table(LimitSettings, "What one device may cost.", live=True)
     store: StoreSettings = table(StoreSettings, "Where operations are kept.")
-    auth: AuthSettings = table(AuthSettings, "Who may connect.")
+    auth: AuthSettings = table(AuthSettings, "Who may connect.", live=True)
     admin: AdminSettings = table(
-        AdminSettings, "Bearer tokens of the operational endpoints; without admin_token they answer on loopback only."
+        AdminSettings,
+        "Bearer tokens of the operational endpoints; without admin_token they answer on loopback only.",
+        live=True,
     )
     static: StaticSettings | None = optional_table(StaticSettings, "A built app, served beside sync.")
     routes: tuple[RouteSettings, ...] = tables(RouteSettings, "Your own HTTP endpoints.")
     records: RecordSettings = table(RecordSettings, "What the server does with the records of the schema.")
     validate: ValidateSettings | None = optional_table(ValidateSettings, "Your own judgement on incoming operations.")
     awareness: AwarenessSettings = table(AwarenessSettings, "Who sees whose presence.")
-    log: LogSettings = table(LogSettings, "What the daemon writes to stderr.")
+    log: LogSettings = table(LogSettings, "What the daemon writes to stderr.", live=True)
     blobs: BlobSettings = table(BlobSettings, "Where file contents are kept.")
 
     source: Path | None = None

@@ -84,7 +84,7 @@ class AwarenessRelay:
     ) -> None:
         self.abroad: Abroad | None = None
         """Is told of each change of a client of ours: what that client may say."""
-        self._max_state_bytes = max_state_bytes
+        self.max_state_bytes = max_state_bytes
         self._wake = wake
         self._lookups = lookups
         self._members: dict[int | str, _Member] = {}
@@ -151,7 +151,7 @@ class AwarenessRelay:
         return member is not None and state is not None and self._take(member, bytes(state))
 
     def _take(self, member: _Member, text: bytes) -> bool:
-        if len(text) > self._max_state_bytes or (text[:1] != b"{" and text != b"null"):
+        if len(text) > self.max_state_bytes or (text[:1] != b"{" and text != b"null"):
             return False
         presence: Presence | None = None
         if text != b"null":

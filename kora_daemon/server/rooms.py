@@ -47,6 +47,12 @@ class AwarenessRooms:
     def __len__(self) -> int:
         return len(self._rooms)
 
+    def allow(self, max_state_bytes: int) -> None:
+        """Take states of this size from now on. May be called from any thread."""
+        self._max_state_bytes = max_state_bytes
+        for room in list(self._rooms.values()):
+            room.max_state_bytes = max_state_bytes
+
     def update(self, peer: Peer, client_id: float, states: Mapping[str, Raw]) -> None:
         """Take the state of a session; it is in its room from the first one on."""
         if not float(client_id).is_integer():

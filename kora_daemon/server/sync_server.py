@@ -160,11 +160,13 @@ class SyncServer:
         self._rechecks.soon()
         if self._services is not None:
             rules, admission, validation = self._rules(), self._admission(), self._validation(self._services.readers)
+            self._services.side.awareness.allow(options.max_awareness_bytes)
             self._services = replace(
                 self._services,
                 rules=rules,
                 admission=admission,
                 validation=validation,
+                ping_interval_s=options.ping_interval,
                 node_binding=options.node_binding,
                 node_handover=options.node_handover,
             )

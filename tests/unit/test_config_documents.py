@@ -39,21 +39,22 @@ def test_the_reference_is_up_to_date() -> None:
     assert (ROOT / "docs" / "configuration.md").read_text() == reference_markdown()
 
 
-def test_the_reference_has_every_key_with_its_default_and_its_variable() -> None:
+def test_the_reference_has_every_key_with_its_default_its_variable_and_whether_it_is_live() -> None:
     section = ""
-    documented: dict[str, tuple[str, str]] = {}
+    documented: dict[str, tuple[str, str, str]] = {}
     for line in (ROOT / "docs" / "configuration.md").read_text().splitlines():
         if heading := re.fullmatch(r"## `(\[+)(.*?)\]+`", line):
             section = heading[2] + ("[]." if heading[1] == "[[" else ".")
-        if row := re.match(r"\| `(\w+)` \| .*? \| (.*?) \| (.*?) \| ", line):
-            documented[section + row[1]] = (row[2], row[3])
+        if row := re.match(r"\| `(\w+)` \| .*? \| (.*?) \| (.*?) \| (yes|no) \| ", line):
+            documented[section + row[1]] = (row[2], row[3], row[4])
 
     assert list(documented) == list(KEYS)
-    for path, (default, variable) in documented.items():
+    for path, (default, variable, live) in documented.items():
         key = KEYS[path]
         if key.default is not None:
             assert default == f"`{toml_text(key.kind.dump(key.default))}`"
         assert variable == (f"`{environment_name(path)}`" if environment_name(path) else "")
+        assert live == ("yes" if key.live else "no")
 
 
 def test_the_sample_as_it_stands_means_all_defaults() -> None:
