@@ -1,9 +1,10 @@
-"""`${NAME}` and `${NAME:-default}` inside the file's strings."""
+"""`${NAME}` and `${NAME:-default}` inside the file's strings: from the environment, or a credential of systemd's."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 _REFERENCE = re.compile(r"\$(?P<literal>\$\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})?")
 
@@ -13,7 +14,7 @@ class Unresolved(Exception):
 
 
 def has_reference(value: object) -> bool:
-    """Whether a TOML value refers to the environment anywhere."""
+    """Whether a TOML value refers to something outside the file anywhere."""
     if isinstance(value, dict):
         return any(has_reference(one) for one in value.values())
     if isinstance(value, list):
@@ -24,8 +25,9 @@ def has_reference(value: object) -> bool:
 def interpolate(value: object, environ: Mapping[str, str]) -> object:
     """The TOML value with every reference replaced; `$${` is a literal `${`.
 
-    As in a shell, the default after `:-` counts for an unset and for an empty variable. Raises `Unresolved` for an
-    unset one without default and for a `${` that begins no reference.
+    A name that is not in the environment may be that of a credential: a file in `$CREDENTIALS_DIRECTORY`, of which one
+    newline at the end is left out. As in a shell, the default after `:-` counts for an unset and for an empty one.
+    Raises `Unresolved` for an unset one without default and for a `${` that begins no reference.
     """
     if isinstance(value, dict):
         return {name: interpolate(one, environ) for name, one in value.items()}
@@ -42,8 +44,25 @@ def _replacement(found: re.Match[str], environ: Mapping[str, str]) -> str:
         return "${"
     if name is None:
         raise Unresolved("found ${ that begins no ${NAME}, expected a name and a closing brace ($${ is a literal ${)")
+    value = environ.get(name)
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if folder and (value is None or (default is not None and not value)):
+        value = _credential(name, folder)
     if default is not None:
-        return environ.get(name) or default.removeprefix(":-")
-    if name not in environ:
-        raise Unresolved(f"the environment variable {name} is not set; set it, or write ${{{name}:-default}}")
-    return environ[name]
+        return value or default.removeprefix(":-")
+    if value is None:
+        also = ", nor is there a credential of that name" if folder else ""
+        raise Unresolved(f"the environment variable {name} is not set{also}; set it, or write ${{{name}:-default}}")
+    return value
+
+
+def _credential(name: str, folder: str) -> str | None:
+    """What systemd hands over under this name (`LoadCredential=`), None for nothing. No error shows any of it."""
+    try:
+        return Path(folder, name).read_bytes().decode().removesuffix("\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unresolved(f"the credential {name} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Unresolved(f"the credential {name} is not UTF-8, expected a secret as text") from None

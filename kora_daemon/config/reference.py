@@ -28,7 +28,8 @@ where each value came from.
 * Relative paths start in the file's folder.
 * `${NAME}` inside any text is taken from the environment, `${NAME:-default}` has a default for an unset or empty
   variable, `$${` is a literal `${`. Text from the environment may stand for a number, true or false, or a list where
-  one is expected: `port = "${PORT:-4567}"`.
+  one is expected: `port = "${PORT:-4567}"`. A name that is not in the environment is looked up among the credentials
+  that systemd hands over (`LoadCredential=NAME:FILE`) before the default counts.
 * A variable `KORA_<TABLE>__<KEY>` overrides its key: `KORA_SERVER__PORT=5000`, `KORA_AUTH__JWT__ISSUER=…`. An empty
   one counts as unset. Lists are TOML (`["a", "b"]`) or have commas (`a,b`); tables are inline TOML
   (`{ todos = {} }`), arrays of tables a TOML list of these. It is taken as it is: `${NAME}` means nothing in it.

@@ -32,6 +32,42 @@ def test_a_text_takes_values_from_the_environment(
     assert settings.store.path == tmp_path / meant
 
 
+@pytest.mark.parametrize(
+    ("written", "environ", "content", "meant"),
+    [
+        ("${NAME}.db", {}, b"app", "app.db"),
+        ("${NAME}.db", {}, b"app\n", "app.db"),
+        ("${NAME}.db", {}, b"app\n\n", "app\n.db"),
+        ("${NAME}.db", {"NAME": "env"}, b"app", "env.db"),
+        ("${NAME:-kora}.db", {}, b"app", "app.db"),
+        ("${NAME:-kora}.db", {"NAME": ""}, b"app", "app.db"),
+        ("${NAME:-kora}.db", {}, b"", "kora.db"),
+        ("${NAME}x", {}, b"", "x"),
+        ("${OTHER:-kora}.db", {}, b"app", "kora.db"),
+    ],
+)
+def test_a_name_that_is_not_in_the_environment_may_be_a_credentials(
+    tmp_path: Path, written: str, environ: dict[str, str], content: bytes, meant: str
+) -> None:
+    handed_over = tmp_path / "credentials"
+    handed_over.mkdir()
+    (handed_over / "NAME").write_bytes(content)
+    environ = {"CREDENTIALS_DIRECTORY": str(handed_over), **environ}
+    assert load(tmp_path, f'[store]\npath = "{written}"', environ).store.path == tmp_path / meant
+
+
+def test_a_credential_that_is_missing_or_no_text_is_a_problem_that_shows_none_of_it(tmp_path: Path) -> None:
+    (tmp_path / "BINARY").write_bytes(b"s3cret\xff")
+    (tmp_path / "FOLDER").mkdir()
+    toml = '[admin]\nadmin_token = "${BINARY}"\nmetrics_token = "${NONE}"\nbackup_token = "${FOLDER}"'
+    assert problems(tmp_path, toml, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == [
+        "admin.admin_token (kora.toml): the credential BINARY is not UTF-8, expected a secret as text",
+        "admin.metrics_token (kora.toml): the environment variable NONE is not set, "
+        "nor is there a credential of that name; set it, or write ${NONE:-default}",
+        "admin.backup_token (kora.toml): the credential FOLDER can't be read: Is a directory",
+    ]
+
+
 def test_texts_inside_lists_and_tables_do_too(tmp_path: Path) -> None:
     settings = load(
         tmp_path,
