@@ -6,6 +6,7 @@ The map, from the edge inwards. Data flows down this list, answers flow back up.
     maintenance      what operators do to a store besides: migrate, backfill, apply, backup, restore
     doctor           what is wrong with a host, a database, a configuration
     reload, options  the configuration read again while all runs; what server and listener take from it
+    supervision, service_manager, activation    what systemd hears, and the sockets that it hands over
     parts, hooks     what the settings name: the store, the schema file, the app's own callables
     store_lock       one daemon for a SQLite file
     server           sockets, tasks, threads: listener, connection, validation, writer, hub, presence   (the only trio)

@@ -11,17 +11,20 @@ close the store.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import ipaddress
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
 import structlog
 import trio
 
+from kora_daemon.activation import inherited_sockets
 from kora_daemon.config import Settings
 from kora_daemon.errors import ListenError
 from kora_daemon.http.access import Access
@@ -35,7 +38,9 @@ from kora_daemon.options import app_files, import_options, listener_options, ser
 from kora_daemon.parts import build_auth, build_store, load_parts
 from kora_daemon.reload import Reloader
 from kora_daemon.server.sync_server import SyncServer
+from kora_daemon.service_manager import ServiceManager
 from kora_daemon.store_lock import serving
+from kora_daemon.supervision import Supervision
 from kora_daemon.version import VERSION
 
 log = structlog.get_logger("kora.daemon")
@@ -53,16 +58,21 @@ def run(settings: Settings, on_ready: OnReady) -> None:
     """
     configure_log(settings.log.level, settings.log.format)
     _raise_descriptor_limit()
+    # A watchdog ends a process with SIGABRT: then everybody says where they were.
+    faulthandler.enable()
+    manager, sockets = ServiceManager.of(os.environ), inherited_sockets(os.environ)
     # What is loaded now stays for good: with 10,000 connections the collector's default pauses reach a second.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     with serving(settings.store):
-        trio.run(partial(serve, settings, on_ready))
+        trio.run(partial(serve, settings, on_ready, manager, sockets))
 
 
-async def serve(settings: Settings, on_ready: OnReady) -> None:
-    """The daemon's life inside an event loop."""
+async def serve(
+    settings: Settings, on_ready: OnReady, manager: ServiceManager, sockets: Sequence[socket.socket] = ()
+) -> None:
+    """The daemon's life inside an event loop. With `sockets` that listen, the settings' addresses don't count."""
     parts = load_parts(settings)
     options = server_options(settings, parts)
     server = SyncServer(build_store(settings.store), build_auth(settings, parts), options)
@@ -71,27 +81,26 @@ async def serve(settings: Settings, on_ready: OnReady) -> None:
     extras = Extras(import_options(settings), app_files(settings), own)
     routes = surface(server, settings.server.path, access, extras)
     listener = Listener(server, routes, listener_options(settings))
-    reloader = Reloader(settings, parts, server, listener, access)
+    reloader = Reloader(settings, parts, server, listener, access, manager)
+    supervision = Supervision(manager, server, listener)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as core:
-            await server.start(core)
+            async with trio.open_nursery() as opening:
+                opening.start_soon(supervision.starting)
+                await server.start(core)
+                opening.cancel_scope.cancel()
             await core.start(own.run)
             await _open_control_socket(settings, routes, core)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as front:
-                    try:
-                        listeners = await listener.open()
-                    except OSError as error:
-                        raise ListenError(f"can't listen on port {settings.server.port}: {error.strerror}") from error
+                    listeners = await _listen(listener, sockets, settings.server.port)
                     front.start_soon(listener.serve, listeners, connections)
-                    scheme = "ws" if settings.server.tls_certificate is None else "wss"
-                    urls = [f"{scheme}://{address}{settings.server.path}" for address in addresses(listeners)]
-                    log.info("daemon.ready", version=VERSION, urls=urls, store=settings.store.kind)
-                    _warn_if_open(settings, listeners)
-                    on_ready(urls)
+                    _announce(settings, listeners, on_ready)
+                    core.start_soon(supervision.running)
                     await _until_told_to_stop(signals, reloader)
                     front.cancel_scope.cancel()
                 core.start_soon(_exit_at_once, signals)
+                supervision.stopping(server.options.shutdown_grace)
                 await own.finish(min(settings.server.shutdown_grace, CALLS_GRACE_S))
                 await server.stop()
                 connections.cancel_scope.cancel()
@@ -110,6 +119,23 @@ async def _open_control_socket(settings: Settings, routes: Routes, core: trio.Nu
         if settings.admin.socket is not None:
             raise
         log.warning("control.unavailable", problem=str(error))
+
+
+async def _listen(listener: Listener, sockets: Sequence[socket.socket], port: int) -> list[trio.SocketListener]:
+    if sockets:
+        return [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in sockets]
+    try:
+        return await listener.open()
+    except OSError as error:
+        raise ListenError(f"can't listen on port {port}: {error.strerror}") from error
+
+
+def _announce(settings: Settings, listeners: list[trio.SocketListener], on_ready: OnReady) -> None:
+    scheme = "ws" if settings.server.tls_certificate is None else "wss"
+    urls = [f"{scheme}://{address}{settings.server.path}" for address in addresses(listeners)]
+    log.info("daemon.ready", version=VERSION, urls=urls, store=settings.store.kind)
+    _warn_if_open(settings, listeners)
+    on_ready(urls)
 
 
 def _warn_if_open(settings: Settings, listeners: list[trio.SocketListener]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kora_daemon.apply.authority import NodeBinding
-from kora_daemon.config import Settings
+from kora_daemon.config import Settings, StoreSettings
 from kora_daemon.errors import ConfigError
 from kora_daemon.http.access import Tokens
 from kora_daemon.http.backup import ImportOptions
@@ -15,6 +15,7 @@ from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.deflate import Compression
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
+from kora_daemon.server.writer import STORE_PATIENCE_S
 
 _ACCEPTED_SCOPES: dict[str, AcceptedScope] = {"full": "full", "collections": "collections", "none": "none"}
 _NODE_BINDINGS: dict[str, NodeBinding] = {"warn": "warn", "enforce": "enforce"}
@@ -63,9 +64,16 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
         refusal_delay=settings.auth.refusal_delay,
         allow_query_token=settings.auth.allow_query_token,
         shutdown_grace=settings.server.shutdown_grace,
+        shutdown_spread=settings.server.shutdown_spread,
+        store_patience=STORE_PATIENCE_S + _longest_statement(settings.store),
         reader_threads=settings.store.readers,
         outage_patience=settings.store.outage_patience,
     )
+
+
+def _longest_statement(settings: StoreSettings) -> float:
+    """In s, until a store gives an answer up by itself: what takes less is an outage, not a writer that is frozen."""
+    return settings.connect_timeout + settings.statement_timeout if settings.kind == "postgres" else 0.0
 
 
 def tokens(settings: Settings) -> Tokens:

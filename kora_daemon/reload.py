@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import structlog
 from msgspec import Struct
 
@@ -17,6 +19,7 @@ from kora_daemon.parts import Parts, build_auth
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.server.threads import ThreadPool
+from kora_daemon.service_manager import ServiceManager
 
 log = structlog.get_logger("kora.daemon")
 
@@ -45,7 +48,13 @@ class Reloader:
     """Reloads, once at a time, for whoever asks: a signal, a command."""
 
     def __init__(
-        self, settings: Settings, parts: Parts, server: SyncServer, listener: Listener, access: Access
+        self,
+        settings: Settings,
+        parts: Parts,
+        server: SyncServer,
+        listener: Listener,
+        access: Access,
+        manager: ServiceManager,
     ) -> None:
         self._source = settings.source
         self._in_force = values_of(settings)
@@ -53,12 +62,21 @@ class Reloader:
         self._server = server
         self._listener = listener
         self._access = access
+        self._manager = manager
         self._thread = ThreadPool("kora-reload", 1)
 
     async def reload(self) -> Reloaded:
         """Read the file again. All of it is good and applied, as far as that can be done live, or nothing changes."""
-        outcome = await self._thread.run(self._reload)
+        outcome = await self._thread.run(self._reload_aloud)
         self._server.journal.record("daemon.reload_failed" if outcome.problems else "daemon.reloaded")
+        return outcome
+
+    def _reload_aloud(self) -> Reloaded:
+        # Both in one datagram: they mean something together only (sd_notify(3)).
+        self._manager.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        outcome = self._reload()
+        refused = "STATUS=The configuration has problems, the log says which; everything is as it was before the reload"
+        self._manager.tell("READY=1", *([refused] if outcome.problems else ()))
         return outcome
 
     def _reload(self) -> Reloaded:

@@ -49,9 +49,9 @@ def key(kind: Kind[T], default: T, doc: str, *, live: bool | None = None) -> T:
     return field(default=default, metadata={"kora": Key(kind, doc, default=default, live=live)})
 
 
-def optional(kind: Kind[T], example: object, doc: str, *, secret: bool = False) -> T | None:
+def optional(kind: Kind[T], example: object, doc: str, *, secret: bool = False, live: bool | None = None) -> T | None:
     """A key that may be absent. A secret one is never shown, neither its value nor what was found in its place."""
-    declared = Key(kind, doc, example=example, secret=secret)
+    declared = Key(kind, doc, example=example, secret=secret, live=live)
     return field(default=None, metadata={"kora": declared}, repr=not secret)
 
 

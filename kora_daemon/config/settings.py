@@ -73,6 +73,12 @@ class ServerSettings:
         integer(64, _MOST_BYTES), 1024, "Messages of fewer bytes are sent as they are: compressing them does not pay."
     )
     shutdown_grace: float = key(number(0, _MOST_SECONDS), 10.0, "Seconds to drain sessions on SIGTERM.")
+    shutdown_spread: float = key(
+        number(0, _MOST_SECONDS),
+        5.0,
+        "Seconds of these over which sessions are closed at most, so that many devices don't come back all at once; up "
+        "to half of shutdown_grace. A few are closed at once.",
+    )
 
     def schema_versions(self, of_schema: int = 1) -> tuple[int, int, int]:
         """The schema version in force and the lowest and highest supported one; `of_schema` is the schema file's."""
@@ -170,12 +176,14 @@ class AdminSettings:
         2**32,
         "Largest backup that is taken in over HTTP, in bytes; until it is verified it waits beside the SQLite file, "
         "or, with another store, where temporary files are.",
+        live=False,
     )
     socket: Path | Literal[False] | None = optional(
         formats.socket_path(),
         "kora.sock",
         "Unix socket for commands on this host, which need no token; only the daemon's own user can open it. Without "
         'it, kora.sock beside the SQLite file, with another store beside this file; "" = none.',
+        live=False,
     )
 
 

@@ -12,8 +12,10 @@ import trio
 from msgspec import Struct
 
 from kora_daemon.http.connection import Caller, HttpConnection, Upgrade
+from kora_daemon.http.door import Door
 from kora_daemon.http.routes import Routes
 from kora_daemon.server.deflate import Compression, agree
+from kora_daemon.server.pulse import Pulse
 from kora_daemon.server.services import Origin
 from kora_daemon.server.stream import FrameStream
 from kora_daemon.server.sync_server import SyncServer
@@ -47,6 +49,8 @@ class Listener:
         self._server = server
         self._routes = routes
         self._options = options
+        self.pulses: Sequence[Pulse] = ()
+        """One for each address, while accepting."""
 
     def reconfigure(self, options: ListenerOptions) -> None:
         """Use these options for the connections to come; the addresses stay."""
@@ -67,7 +71,12 @@ class Listener:
 
     async def serve(self, listeners: Sequence[trio.SocketListener], connections: trio.Nursery) -> None:
         """Accept until cancelled; what was accepted lives on in `connections`."""
-        await trio.serve_listeners(self._serve_stream, list(listeners), handler_nursery=connections)
+        doors = [Door(listener) for listener in listeners]
+        self.pulses = [door.pulse for door in doors]
+        try:
+            await trio.serve_listeners(self._serve_stream, doors, handler_nursery=connections)
+        finally:
+            self.pulses = ()
 
     async def _serve_stream(self, accepted: trio.SocketStream) -> None:
         stream: trio.abc.Stream = accepted

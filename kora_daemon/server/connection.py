@@ -70,6 +70,7 @@ class Connection:
         self._pinged_at = 0.0
         self._closing: do.Close | None = None
         self.ledger = Ledger(services.telemetry, self.session, origin.address, getattr(transport, "name", "other"))
+        self._is_open = self._is_draining = False
 
     async def run(self) -> None:
         """Serve the peer until it is gone or the session closes. Nothing that goes wrong in here leaves it."""
@@ -101,9 +102,12 @@ class Connection:
 
     def opened(self) -> None:
         """Frames may be sent."""
+        self._is_open = True
         if self._limit_reached is not None:
             self.ledger.refused(self._limit_reached)
             self._perform_all(self.session.refuse())
+        elif self._is_draining:
+            self.drain()
 
     @property
     def is_ready(self) -> bool:
@@ -185,8 +189,10 @@ class Connection:
         return self._transport.buffered_bytes
 
     def drain(self) -> None:
-        """The daemon shuts down."""
-        self._happened(on.Draining())
+        """The daemon shuts down; whose connection is not open yet hears that as soon as it is."""
+        self._is_draining = True
+        if self._is_open:
+            self._happened(on.Draining())
 
     @property
     def identity(self) -> Identity | None:

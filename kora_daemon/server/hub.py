@@ -6,6 +6,7 @@ The hub tells every session the frontier, never the operations: a session pulls 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 from operator import attrgetter
 from typing import Protocol
@@ -22,6 +23,8 @@ from kora_daemon.wire.formats import SharedMessage
 SWEEP_INTERVAL_S = 0.5
 _PEERS_PER_TURN = 64
 """Sessions told in a row before other tasks get their turn."""
+FAREWELLS_PER_S = 250
+"""A fraction of what a daemon welcomes per second on one core, since all of them come back."""
 
 
 class Peer(Protocol):
@@ -188,9 +191,16 @@ class Hub:
                 if swept % _PEERS_PER_TURN == 0:
                     await trio.lowlevel.checkpoint()
 
-    async def drain(self) -> None:
-        """Ask all peers to finish, and wait until they have."""
-        for peer in list(self._connected.values()):
+    async def drain(self, spread_s: float = 0.0) -> None:
+        """Ask all peers to finish, and wait until they have. Until its turn a session goes on as ever.
+
+        They are asked in random order, at a pace at which they can come back somewhere, within `spread_s`.
+        """
+        begun, peers = trio.current_time(), list(self._connected.values())
+        random.shuffle(peers)
+        pause_s = min(spread_s / max(len(peers), 1), 1 / FAREWELLS_PER_S)
+        for number, peer in enumerate(peers):
+            await trio.sleep_until(begun + number * pause_s)
             peer.drain()
         while self._connected:
             self._left = trio.Event()

@@ -10,6 +10,7 @@ from kora_daemon.protocol.rules import AcceptedScope
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.validation import DEFAULT_TIMEOUT_S, Validator
+from kora_daemon.server.writer import STORE_PATIENCE_S
 
 
 class ServerOptions(Struct, frozen=True):
@@ -40,6 +41,10 @@ class ServerOptions(Struct, frozen=True):
     node_binding: NodeBinding = "off"
     node_handover: bool = True
     shutdown_grace: float = 10.0
+    shutdown_spread: float = 5.0
+    """At most half of the grace counts."""
+    store_patience: float = STORE_PATIENCE_S
+    """How long the writer may be busy with one group before it counts as frozen."""
     reader_threads: int = 4
     outage_patience: float = 0.0
     """How long uploads and downloads wait for a store that does not answer, before their sessions are closed."""

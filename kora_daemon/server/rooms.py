@@ -11,6 +11,7 @@ from kora_daemon.model.audience import UNRESTRICTED, audience
 from kora_daemon.server.awareness import AwarenessRelay
 from kora_daemon.server.hub import Peer
 from kora_daemon.server.lookups import Lookups
+from kora_daemon.server.pulse import Pulse
 
 ROUND_INTERVAL_S = 0.015
 """Between two rounds of a busy room: states that change faster are merged."""
@@ -41,6 +42,7 @@ class AwarenessRooms:
         """Client of another daemon -> its room."""
         self._changed: dict[str, None] = {}
         self._due = trio.Event()
+        self.pulse = Pulse("presence")
         self._refreshed_at = -REFRESH_INTERVAL_S
         self.unrestricted = self._room(UNRESTRICTED)
 
@@ -108,6 +110,7 @@ class AwarenessRooms:
     async def run(self) -> None:
         """Send the rounds that are due, for ever, with a pause between them so that busy rooms merge updates."""
         while True:
+            self.pulse.beat()
             with trio.move_on_after(REFRESH_INTERVAL_S):
                 await self._due.wait()
             self._due = trio.Event()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
-import structlog
 import trio
 from msgspec import Struct
 from msgspec.structs import replace
@@ -28,12 +27,14 @@ from kora_daemon.server.housekeeping import keep_house, prepare_records
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.identification import Identification
 from kora_daemon.server.journal import Journal
+from kora_daemon.server.lame_duck import send_away
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.lobby import Lobby
 from kora_daemon.server.measures import Measures
 from kora_daemon.server.neighbours import Neighbours
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.oversight import Oversight
+from kora_daemon.server.pulse import Pulse
 from kora_daemon.server.readers import Readers, encode_entry
 from kora_daemon.server.rechecks import Rechecks
 from kora_daemon.server.services import Origin, Services
@@ -45,8 +46,6 @@ from kora_daemon.server.validation import Validation
 from kora_daemon.server.writer import Writer
 from kora_daemon.store.channel import Channel
 from kora_daemon.store.contract import Store
-
-log = structlog.get_logger("kora.server")
 
 
 class Status(Struct, frozen=True):
@@ -137,7 +136,9 @@ class SyncServer:
                 core.start_soon(self._oversight.watch)
                 task_status.started()
                 await self._stop.wait()
-                await self._drain(services)
+                self.journal.record("server.draining", sessions=len(services.hub))
+                grace_s, spread_s = self._options.shutdown_grace, self._options.shutdown_spread
+                self.clean_stop = await send_away(services.hub, self._connections, grace_s, spread_s)
                 services.writer.finish()
         finally:
             self._services = None
@@ -175,18 +176,6 @@ class SyncServer:
         await writer.run()
         core.cancel()
 
-    async def _drain(self, services: Services) -> None:
-        self.journal.record("server.draining", sessions=len(services.hub))
-        with trio.move_on_after(self._options.shutdown_grace) as grace:
-            await services.hub.drain()
-        if grace.cancelled_caught:
-            self.clean_stop = False
-            log.warning("server.sessions_cut_off", sessions=len(services.hub))
-            with trio.move_on_after(self._options.shutdown_grace):
-                for scope in list(self._connections.values()):
-                    scope.cancel()
-                await services.hub.drain()
-
     def _build(self, frontier: int) -> Services:
         options = self._options
         schema = options.apply.schema
@@ -196,12 +185,14 @@ class SyncServer:
         scoped = {name: frozenset(one.scoped) for name, one in collections.items()}
         readers = Readers(self._store, encode_entry, options.reader_threads, scoped)
         pipeline = Pipeline(self._store.node_id, options.apply)
+        writer = Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience, self._telemetry)
+        writer.pulse.patience_s = options.store_patience
         return Services(
             self._rules(),
             self._identification,
             self._admission(),
             self._lobby,
-            Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience, self._telemetry),
+            writer,
             readers,
             hub,
             SideChannels(hub, readers, options.max_awareness_bytes, options.awareness_group_by),
@@ -237,16 +228,18 @@ class SyncServer:
 
     async def handle_connection(self, transport: Transport, origin: Origin | None = None) -> None:
         """Serve one device over `transport`; returns when it has gone. Its troubles stay in here."""
-        services = self._running
-        if self._stop.is_set():
+        if self._stop.is_set() and self.is_over:
             await transport.close(GOING_AWAY, "server is shutting down")
             return
+        services = self._running
         address = None if origin is None else origin.address
         limit = self._limit_reached(address)
         connection = Connection(next(self._numbers), transport, services, origin or Origin(), limit_reached=limit)
         if limit is None:
             self._admitted += 1
             self._lobby.enter(connection.number, address)
+        if self.draining:
+            connection.drain()
         with trio.CancelScope() as scope:
             self._connections[connection] = scope
             try:
@@ -321,6 +314,11 @@ class SyncServer:
     def log_tail(self) -> Tail:
         """The newest part of the log, as of now."""
         return self._running.hub.tail
+
+    @property
+    def pulses(self) -> Sequence[Pulse]:
+        """Of the tasks that all sessions depend on, as long as it runs."""
+        return () if self._services is None else (self._services.writer.pulse, self._services.side.awareness.pulse)
 
     @property
     def store_failure(self) -> str | None:

@@ -28,6 +28,7 @@ from kora_daemon.server.journal import Journal
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.measures import Measures
 from kora_daemon.server.outage import Outage
+from kora_daemon.server.pulse import SIGN_OF_LIFE_S, Pulse
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.write_requests import Job, TrustedRequest, WriteRequest
 from kora_daemon.store.contract import Store, WriteTransaction
@@ -39,6 +40,8 @@ MAX_WAITING_BYTES = 64 << 20
 """Of all sessions together. Above either no session is read until the writer has caught up."""
 PROBE_INTERVAL_S = 1.0
 _CANNOT_HOLD = "the store can't hold this operation"
+STORE_PATIENCE_S = 60.0
+"""For one group, in a store that sets itself no limits."""
 
 T = TypeVar("T")
 
@@ -73,6 +76,7 @@ class Writer:
         self._pipeline = pipeline
         self._encode = encode
         self._publish = publish
+        self.pulse = Pulse("store writer", STORE_PATIENCE_S)
         self._outage = Outage(patience_s)
         self._telemetry = telemetry or Telemetry(Measures(), Journal())
         self._thread = ThreadPool("kora-writer", 1)
@@ -170,8 +174,8 @@ class Writer:
 
     async def _run(self) -> None:
         while True:
-            timeout = PROBE_INTERVAL_S if self.failure else float("inf")
-            with trio.move_on_after(timeout):
+            self.pulse.beat()
+            with trio.move_on_after(PROBE_INTERVAL_S if self.failure else SIGN_OF_LIFE_S):
                 await self._work.wait()
             if self._jobs:
                 await self._jobs.popleft().run(self._thread)
@@ -238,6 +242,7 @@ class Writer:
             measures.will_publish(min(one.received_at for one in requests))
 
     async def _try(self, group: _Group) -> list[_Written | None]:
+        self.pulse.beat()
         try:
             return await self._thread.run(lambda: self._commit(group))
         except StoreUnavailable as error:
@@ -266,6 +271,7 @@ class Writer:
         """Find out which operation it is that the store can't hold: it must cost nobody anything, nor come for ever."""
         written = _Written(BatchOutcome([], []), [])
         for operation in request.operations:
+            self.pulse.beat()
             alone = WriteRequest([operation], 0, request.origin, request.answer, request.authority)
             try:
                 (one,) = self._commit_together([alone])

@@ -12,12 +12,12 @@ import trio
 
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.protocol.uploads import UploadLimits
-from kora_daemon.server import websocket
+from kora_daemon.server import hub, websocket
 from kora_daemon.server.sync_server import ServerOptions, SyncServer
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.sqlite import SqliteStore
 from tests.support.devices import ids, insert, inserts
-from tests.support.network import PATIENCE_S, Client, Closed, Host, connected, running_server, streaming
+from tests.support.network import PATIENCE_S, Client, Closed, Host, connected, eventually, running_server, streaming
 
 
 async def test_a_server_that_stops_acknowledges_what_it_is_writing_before_it_says_goodbye(tmp_path: Path) -> None:
@@ -75,6 +75,34 @@ async def upload_until_closed(client: Client) -> None:
     with suppress(Closed):
         for number in count(1):
             await client.upload(insert("a", number))
+
+
+async def test_sessions_are_sent_away_one_after_the_other_and_go_on_as_ever_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub, "FAREWELLS_PER_S", 2)
+    monkeypatch.setattr("random.shuffle", lambda peers: None)
+    async with running_server() as host, streaming(host.url, "a") as a, streaming(host.url, "b") as b:
+        async with streaming(host.url, "c") as c, trio.open_nursery() as nursery:
+            nursery.start_soon(host.server.stop)
+            assert (await a.closed()).code == 1001
+            assert host.server.draining
+            await c.upload(insert("c", 1))
+            assert (await c.hear())["type"] == "acknowledgment"
+            assert ids(await b.hear()) == ["c/1"]
+            assert [(await one.closed()).code for one in (b, c)] == [1001, 1001]
+
+
+async def test_who_comes_in_while_the_server_stops_hears_goodbye_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "FAREWELLS_PER_S", 2)
+    async with running_server() as host, streaming(host.url, "a") as a, streaming(host.url, "b") as b:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.server.stop)
+            await eventually(lambda: host.server.draining)
+            async with connected(host.url) as late:
+                assert (await late.closed()).code == 1001
+            assert [(await one.closed()).code for one in (a, b)] == [1001, 1001]
+    assert host.server.clean_stop
 
 
 async def test_everything_survives_a_restart_on_the_same_file(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from kora_daemon.options import listener_options, server_options
 from kora_daemon.parts import build_auth, build_store, load_parts
 from kora_daemon.reload import Reloaded, Reloader
 from kora_daemon.server.sync_server import SyncServer
+from kora_daemon.service_manager import ServiceManager
 from tests.support.devices import insert
 from tests.support.network import Client, connected, nothing_crashes, streaming
 
@@ -64,7 +65,7 @@ async def running(folder: Path, toml: str = HERE.format("")) -> AsyncIterator[Ru
                 listeners = await listener.open()
                 front.start_soon(listener.serve, listeners, nursery)
                 port = listeners[0].socket.getsockname()[1]
-                yield Running(file, Reloader(settings, parts, server, listener, access), access, port)
+                yield Running(file, Reloader(settings, parts, server, listener, access, ServiceManager()), access, port)
                 front.cancel_scope.cancel()
             await server.stop()
         nursery.cancel_scope.cancel()

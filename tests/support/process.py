@@ -5,22 +5,49 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+HAND_OVER = """
+import os, sys
+given, command = [int(one) for one in sys.argv[1].split(",")], sys.argv[2:]
+aside = [os.dup(one) for one in given]
+for number, one in enumerate(aside, 3):
+    os.dup2(one, number)
+    os.set_inheritable(number, True)
+for one in {*given, *aside} - {*range(3, 3 + len(given))}:
+    os.close(one)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(given))}
+os.execv(command[0], command)
+"""
+"""As systemd does it: from descriptor 3 on, in the name of the process that becomes the daemon."""
+
 
 class Daemon:
-    """`kora serve` on a folder of its own. `start` after `kill` serves the same database again."""
+    """`kora serve` on a folder of its own. `start` after `kill` serves the same database again.
 
-    def __init__(self, folder: Path, config: str = "", environment: dict[str, str] | None = None) -> None:
+    `sockets` are handed over to it, as by a service manager; they stay open here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: str = "",
+        environment: dict[str, str] | None = None,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
         self.folder = folder
         self.config = folder / "kora.toml"
         self.config.write_text(config or '[server]\nhost = "127.0.0.1"\nport = 0\n')
         self._environment = {**os.environ, **(environment or {})}
+        self._sockets = sockets
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
+        self.urls: list[str] = []
         self.log = folder / "daemon.log"
 
     @property
@@ -36,21 +63,29 @@ class Daemon:
 
     def start(self) -> Daemon:
         """Start it and wait for the line that says it is ready."""
+        self.begin()
+        line = self.process.stdout.readline() if self.process.stdout is not None else ""
+        # It prints one line and then nothing: should it hang before, the test's own time limit ends the wait.
+        self.urls = re.findall(r"wss?://[^\s,]+", line)
+        assert self.urls, f"not ready: {line!r}\n{self.log.read_text()}"
+        self.url = self.urls[0]
+        return self
+
+    def begin(self) -> None:
+        """Start it."""
+        command = [sys.executable, "-m", "koractl", "serve", "--config", str(self.config)]
+        descriptors = [one.fileno() for one in self._sockets]
+        if descriptors:
+            command = [sys.executable, "-c", HAND_OVER, ",".join(map(str, descriptors)), *command]
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "koractl", "serve", "--config", str(self.config)],
+                command,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 env=self._environment,
+                pass_fds=descriptors,
             )
-        assert self._process.stdout is not None
-        # It prints one line and then nothing: should it hang before, the test's own time limit ends the wait.
-        line = self._process.stdout.readline()
-        found = re.search(r"wss?://\S+", line)
-        assert found is not None, f"not ready: {line!r}\n{self.log.read_text()}"
-        self.url = found[0]
-        return self
 
     def signal(self, number: int) -> None:
         """Send it a signal."""

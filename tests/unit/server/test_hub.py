@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import trio
 import trio.testing
 
 from kora_daemon.model.view import View
 from kora_daemon.server.hub import Hub
 from tests.support.operations import entry
+from tests.support.peers import FakePeer
 
 
 def shown(hub: Hub, after: int) -> list[int] | None:
@@ -77,3 +81,37 @@ def test_after_a_leap_those_behind_read_the_store() -> None:
     assert (hub.frontier, shown(hub, 5)) == (100, None)
     hub.publish([entry(101)])
     assert shown(hub, 100) == [101]
+
+
+# Sending everybody away
+
+
+@pytest.mark.parametrize(
+    ("number", "spread_s", "lasts_s"),
+    [(1, 5.0, 0.0), (10, 5.0, 9 / 250), (500, 5.0, 499 / 250), (2_500, 5.0, 2_499 / 500), (500, 0.0, 0.0)],
+)
+async def test_peers_are_sent_away_at_a_pace_at_which_they_can_come_back(
+    autojump_clock: trio.testing.MockClock, number: int, spread_s: float, lasts_s: float
+) -> None:
+    hub = Hub(0)
+    leaving = [Leaving(hub) for _ in range(number)]
+    begun = trio.current_time()
+    await hub.drain(spread_s)
+    asked = [one.asked_at - begun for one in leaving]
+    assert max(asked) == pytest.approx(lasts_s)
+    assert lasts_s < 1 or asked != sorted(asked), "who came first would always be the first to go"
+    assert len(hub) == 0
+
+
+class Leaving(FakePeer):
+    """Goes when it is asked to."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__()
+        self.asked_at = math.inf
+        self._hub = hub
+        hub.connect(self)
+
+    def drain(self) -> None:
+        self.asked_at = trio.current_time()
+        self._hub.leave(self)

@@ -1,0 +1,77 @@
+"""What a service manager hears."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import trio
+
+from tests.support.network import PATIENCE_S
+
+Told = dict[str, str]
+"""The assignments of one datagram."""
+
+
+class Manager:
+    """A socket as systemd's, at `address`: a path, or a name that begins with @."""
+
+    def __init__(self, address: str) -> None:
+        self.environment = {"NOTIFY_SOCKET": address}
+        self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._ear.bind("\0" + address[1:] if address.startswith("@") else address)
+        self.heard: list[Told] = []
+
+    async def hear(self) -> Told:
+        """The next datagram."""
+        with trio.fail_after(PATIENCE_S):
+            await trio.lowlevel.wait_readable(self._ear)
+        return self._take()
+
+    async def hear_until(self, assignment: str) -> Told:
+        """The next datagram that has this in it."""
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                told = await self.hear()
+                name, _, value = assignment.partition("=")
+                if told.get(name) == value:
+                    return told
+
+    def all_heard(self) -> list[Told]:
+        """All that has come since."""
+        self._ear.setblocking(False)
+        found = []
+        try:
+            while True:
+                found.append(self._take())
+        except BlockingIOError:
+            self._ear.setblocking(True)
+        return found
+
+    def _take(self) -> Told:
+        told = dict(line.split("=", 1) for line in self._ear.recv(4096).decode().splitlines())
+        self.heard.append(told)
+        return told
+
+    def close(self) -> None:
+        self._ear.close()
+
+
+@contextmanager
+def managed(folder: Path, address: str = "") -> Iterator[Manager]:
+    """A manager, gone at the end."""
+    manager = Manager(address or str(folder / "notify"))
+    try:
+        yield manager
+    finally:
+        manager.close()
+
+
+def listening(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
+    """A socket that a manager opens for a daemon, on any free port of this machine."""
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+    opened.listen(4096)
+    return opened
