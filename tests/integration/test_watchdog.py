@@ -83,7 +83,7 @@ async def test_an_event_loop_that_hangs_for_a_while_is_noticed() -> None:
             time.sleep(6 * INTERVAL_S)
             assert bowl.fed <= before + 1
             await bowl.fills()
-    assert {"event": "watchdog.stands_still", "parts": [EVENT_LOOP], "log_level": "error"} in lines
+    assert [EVENT_LOOP] in [line["parts"] for line in lines if line["event"] == "watchdog.stands_still"]
     assert lines[-1]["event"] == "watchdog.goes_on"
 
 
