@@ -31,6 +31,7 @@ from kora_daemon.http.access import Access
 from kora_daemon.http.control_socket import serve_control_socket
 from kora_daemon.http.listener import Listener, addresses
 from kora_daemon.http.own_routes import OwnRoutes
+from kora_daemon.http.reload import reload_route
 from kora_daemon.http.routes import Routes
 from kora_daemon.http.surface import Extras, surface
 from kora_daemon.log import configure as configure_log
@@ -82,6 +83,7 @@ async def serve(
     routes = surface(server, settings.server.path, access, extras)
     listener = Listener(server, routes, listener_options(settings))
     reloader = Reloader(settings, parts, server, listener, access, manager)
+    routes.add(reload_route(reloader.reload))
     supervision = Supervision(manager, server, listener)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as core:

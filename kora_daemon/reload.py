@@ -24,7 +24,7 @@ from kora_daemon.service_manager import ServiceManager
 log = structlog.get_logger("kora.daemon")
 
 
-class Reloaded(Struct, frozen=True):
+class Reloaded(Struct, frozen=True, rename="camel"):
     """What has come of a reload. Either there are `problems`, one sentence each, and everything is as it was; or not.
 
     `applied` and `needs_restart` are the paths of keys that have changed since the last reload, or since the start.

@@ -20,6 +20,7 @@ from koractl import (
     init,
     manual,
     records,
+    reload,
     running,
     serve,
     tables,
@@ -52,6 +53,7 @@ app.command("sessions")(running.sessions)
 app.command("kick")(running.kick)
 app.command("tail")(running.tail)
 app.command("explain")(explain.explain)
+app.command("reload")(reload.reload)
 app.command("backup")(backups.backup)
 app.command("restore")(backups.restore)
 app.add_typer(config.app, name="config")

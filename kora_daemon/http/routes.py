@@ -35,9 +35,13 @@ class Routes:
         self._exact: dict[str, list[Route]] = {}
         self._above: dict[str, list[Route]] = {}
         for route in routes:
-            self._exact.setdefault(route.path, []).append(route)
-            if route.below:
-                self._above.setdefault(route.path.rstrip("/"), []).append(route)
+            self.add(route)
+
+    def add(self, route: Route) -> None:
+        """Answer there, too; of two routes for the same the first one counts."""
+        self._exact.setdefault(route.path, []).append(route)
+        if route.below:
+            self._above.setdefault(route.path.rstrip("/"), []).append(route)
 
     def accepts_upgrade(self, request: Request) -> bool:
         """Whether a WebSocket may be opened here; a malformed upgrade is answered like a plain request."""

@@ -156,3 +156,21 @@ async def test_tail_follows_what_is_stored_and_shows_data_when_asked(kora: Kora,
                     if told["node"] == "tail-desk":
                         assert told["data"] is not None
                         break
+
+
+def test_reload_says_what_it_applied_and_what_has_to_wait(tmp_path: Path) -> None:
+    config = '[server]\nhost = "127.0.0.1"\nport = 0\n'
+    with Daemon(tmp_path, config) as daemon:
+        kora = Kora(tmp_path, config=config)
+        assert kora("reload").out == "Nothing to apply has changed.\n"
+        daemon.config.write_text(f'{config}batch_size = 7\npath = "/sync"\n[log]\nlevel = "warning"\n')
+        outcome = kora("reload")
+        assert outcome.code == 0
+        applied, waiting = outcome.out.splitlines()
+        assert "log.level" in applied
+        assert waiting == "Needs a restart: server.path"
+        daemon.config.write_text(f"{config}bath_size = 7\n")
+        refused = kora("reload", "--url", f"http://127.0.0.1:{daemon.port}")
+        assert (refused.code, refused.out) == (78, "")
+        assert "bath_size" in refused.err
+        assert kora("status", "--url", f"http://127.0.0.1:{daemon.port}").code == 0
