@@ -36,7 +36,7 @@ from kora_daemon.http.routes import Routes
 from kora_daemon.http.surface import Extras, surface
 from kora_daemon.log import configure as configure_log
 from kora_daemon.options import app_files, import_options, listener_options, server_options, tokens
-from kora_daemon.parts import build_auth, build_store, load_parts
+from kora_daemon.parts import build_auth, build_blobs, build_store, load_parts
 from kora_daemon.reload import Reloader
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.service_manager import ServiceManager
@@ -76,7 +76,7 @@ async def serve(
     """The daemon's life inside an event loop. With `sockets` that listen, the settings' addresses don't count."""
     parts = load_parts(settings)
     options = server_options(settings, parts)
-    server = SyncServer(build_store(settings.store), build_auth(settings, parts), options)
+    server = SyncServer(build_store(settings.store), build_auth(settings, parts), options, build_blobs(settings))
     access = Access(tokens(settings))
     own = OwnRoutes(server, parts.routes)
     extras = Extras(import_options(settings), app_files(settings), own)

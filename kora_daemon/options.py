@@ -12,6 +12,7 @@ from kora_daemon.http.static_files import AppFiles, AppOptions
 from kora_daemon.parts import Parts, apply_rules
 from kora_daemon.protocol.rules import AcceptedScope
 from kora_daemon.protocol.uploads import UploadLimits
+from kora_daemon.server.blob_keeper import BlobRules
 from kora_daemon.server.deflate import Compression
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
@@ -48,6 +49,7 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
         ),
         max_awareness_bytes=limits.max_awareness_bytes,
         awareness_group_by=settings.awareness.group_by,
+        blobs=BlobRules(settings.blobs.max_blob_bytes, settings.blobs.max_unused_bytes),
         handshake_timeout=limits.handshake_timeout,
         ping_interval=limits.ping_interval,
         auth=AuthRules(

@@ -21,6 +21,8 @@ from kora_daemon.http.own_routes import OwnRoute
 from kora_daemon.model.schema import Schema
 from kora_daemon.schema_file import load_schema
 from kora_daemon.server.validation import Validator
+from kora_daemon.store.blobs.contract import BlobStore
+from kora_daemon.store.blobs.directory import DirectoryBlobs
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.sqlite import SqliteStore
@@ -116,4 +118,24 @@ def build_store(settings: StoreSettings) -> Store:
         application_name=settings.application_name,
         connect_timeout_s=settings.connect_timeout,
         statement_timeout_s=settings.statement_timeout,
+    )
+
+
+def build_blobs(settings: Settings) -> BlobStore | None:
+    """The blob store that the settings name, not opened yet; None where blobs are not kept."""
+    blobs, store = settings.blobs, settings.store
+    if blobs.kind == "none":
+        return None
+    if blobs.kind == "directory":
+        return DirectoryBlobs(blobs.path, max_bytes=blobs.max_bytes, keep_free_bytes=blobs.keep_free_bytes)
+    # Here, so that nobody else waits for the driver.
+    from kora_daemon.store.postgres.blobs import PostgresBlobs  # noqa: PLC0415
+
+    return PostgresBlobs(
+        store.url or "",
+        max_bytes=blobs.max_bytes,
+        durability="full" if store.durability == "full" else "normal",
+        application_name=store.application_name,
+        connect_timeout_s=store.connect_timeout,
+        statement_timeout_s=store.statement_timeout,
     )

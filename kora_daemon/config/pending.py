@@ -22,7 +22,7 @@ class Pending:
     until_then: str
 
 
-PENDING = (Pending("blobs.kind", '"directory"', lambda s: s.blobs.kind == "directory", 'use "none"'),)
+PENDING: tuple[Pending, ...] = ()
 
 
 def pending_problems(settings: Settings) -> list[str]:

@@ -9,6 +9,9 @@ from kora_daemon.config.auth_rules import AUTH_RULES
 from kora_daemon.config.rule import Rule
 from kora_daemon.config.settings import Settings
 
+_BESIDE_A_BLOB = 1_000
+"""Bytes of a message that are not the blob."""
+
 
 def _tls(settings: Settings) -> str | None:
     server = settings.server
@@ -75,6 +78,25 @@ def _awareness_fits_message(settings: Settings) -> str | None:
     return _at_most_message(settings, settings.limits.max_awareness_bytes)
 
 
+def _blob_fits_message(settings: Settings) -> str | None:
+    most = settings.limits.max_message_bytes * 3 // 4 - _BESIDE_A_BLOB
+    return (
+        f"found {settings.blobs.max_blob_bytes}, expected at most {most}, since it travels as base64 in a message of "
+        f"limits.max_message_bytes, which is {settings.limits.max_message_bytes}"
+        if settings.blobs.kind != "none" and settings.blobs.max_blob_bytes > most
+        else None
+    )
+
+
+def _blobs_in_store(settings: Settings) -> str | None:
+    if settings.blobs.kind == "store" and settings.store.kind != "postgres":
+        return (
+            f'found "store", which is in PostgreSQL, but store.kind is "{settings.store.kind}"; use "directory", '
+            'or store.kind = "postgres"'
+        )
+    return None
+
+
 def _at_most_message(settings: Settings, size_bytes: int) -> str | None:
     most = settings.limits.max_message_bytes
     return (
@@ -90,5 +112,7 @@ RULES = (
     Rule(("routes", "server.path", "static"), _routes_apart),
     Rule(("limits.max_operation_bytes", "limits.max_message_bytes"), _operation_fits_message),
     Rule(("limits.max_awareness_bytes", "limits.max_message_bytes"), _awareness_fits_message),
+    Rule(("blobs.max_blob_bytes", "limits.max_message_bytes", "blobs.kind"), _blob_fits_message),
+    Rule(("blobs.kind", "store.kind"), _blobs_in_store),
     *AUTH_RULES,
 )

@@ -273,9 +273,33 @@ class BlobSettings:
     """`[blobs]`: where file contents are kept."""
 
     kind: str = key(
-        choice("none", "directory"), "none", '"none": relayed between devices only; "directory": kept in a folder.'
+        choice("none", "directory", "store"),
+        "none",
+        '"none": relayed between devices only; "directory": kept in a folder; "store": in PostgreSQL, beside the log.',
     )
     path: Path = key(formats.file_to_write(), Path("blobs"), 'The folder of blobs.kind = "directory".')
+    max_bytes: int = key(
+        integer(0, _MOST_INTEGER), 0, "Most bytes to keep; what comes when there is no room is dropped. 0 = unlimited."
+    )
+    max_blob_bytes: int = key(
+        integer(1024, _MOST_BYTES),
+        8_388_608,
+        "Largest blob of a device to keep, in bytes. Stock clients send files in parts of 262144.",
+    )
+    max_unused_bytes: int = key(
+        integer(0, _MOST_INTEGER),
+        4_294_967_296,
+        "Bytes that a user may have uploaded before a record refers to them: no less than the largest file. "
+        "0 = unlimited.",
+    )
+    keep_free_bytes: int = key(
+        integer(0, _MOST_INTEGER),
+        1_073_741_824,
+        "Bytes of the disk that blobs in a folder leave to others, the log among them.",
+    )
+    gc_grace_days: float = key(
+        number(0, 36_500), 7.0, "Days that `kora blobs gc` keeps what no record refers to any more."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

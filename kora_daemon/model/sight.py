@@ -25,6 +25,11 @@ def edits_at_once(scopes: ScopeMap | None, collection: str) -> bool | None:
     return sees_at_once(scopes, collection)
 
 
+def edits_something(scopes: ScopeMap | None) -> bool:
+    """Whether there are records that may be edited."""
+    return scopes is None or any(not where.get(READ_ONLY) for where in scopes.values())
+
+
 def sees(scopes: ScopeMap | None, collection: str, record: Fields | None) -> bool:
     """Whether a record is seen, which has these fields now (section 3, on the record alone)."""
     return may_read(scopes, collection, {}, record)

@@ -26,3 +26,5 @@ class SessionRules(Struct, frozen=True):
     limits: UploadLimits = UploadLimits()
     handshake_timeout_ms: int = 10_000
     accepted_scope: AcceptedScope = "full"
+    keeps_blobs: bool = False
+    """Clients are told to push the bytes of their files."""

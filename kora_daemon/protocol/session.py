@@ -221,6 +221,7 @@ class Session:
             server_max_delivery_sequence=(
                 UNSET if greeting.watermark is None else announced(greeting.watermark, event.start, event.frontier)
             ),
+            blob_storage_enabled=self.rules.keeps_blobs or UNSET,
         )
         self._stream = self._open_stream(greeting, event)
         self.starts_over = not (greeting.version_vector if greeting.watermark is None else event.start)

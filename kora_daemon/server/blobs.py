@@ -1,8 +1,11 @@
-"""Blobs that devices ask each other for (wire.md section 9).
+"""Blobs that devices ask for, and what other devices answer (wire.md section 9).
 
 A hash is no capability: who asks has to see a record that refers to it, and only those are asked who see such a record,
-too. The parts of a large blob are in no record, but in its manifest: a session that was given a manifest here may ask
-for what that lists, as long as it sees a record with the manifest's hash.
+too. The parts of a large blob are in no record, but in its manifest: a user who was given a manifest here may ask for
+what that lists, as long as the session sees a record with the manifest's hash.
+
+Where blobs are kept centrally the store is asked first. What it lacks and one device gives another it keeps from then
+on: not every device pushes what it has.
 """
 
 from __future__ import annotations
@@ -10,22 +13,23 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple
 
-import msgspec
 import structlog
 import trio
 from msgspec import Struct
 
 from kora_daemon.errors import StoreError
-from kora_daemon.model.record import RecordKey
-from kora_daemon.model.scope import Fields, ScopeMap
+from kora_daemon.materialization.blobs import listed_parts
+from kora_daemon.model.scope import ScopeMap
 from kora_daemon.model.sight import sees
-from kora_daemon.protocol.messages import BlobRequest, BlobResponse, Message
+from kora_daemon.protocol.messages import BlobPush, BlobRequest, BlobResponse, Message
+from kora_daemon.server.blob_keeper import BlobKeeper
 from kora_daemon.server.clock import new_id
 from kora_daemon.server.hub import Hub, Peer
+from kora_daemon.server.manifests import HandedManifests
+from kora_daemon.server.references import Reference
 from kora_daemon.wire.formats import SharedMessage
 
 MAX_OPEN_REQUESTS = 10_000
@@ -33,20 +37,11 @@ MAX_OPEN_REQUESTS_OF_A_PEER = 64
 REQUEST_LIFETIME_S = 30.0
 MAX_ANSWER_LENGTH = 8 << 20
 """Characters of base64. Stock clients cut blobs into parts of 256 KiB."""
-MAX_MANIFEST_BYTES = 4 << 20
-MAX_PARTS_OF_A_PEER = 50_000
-MAX_PARTS = 200_000
-"""Of manifests that sessions were given; the session that was given one longest ago loses its own first."""
+DECIDED_AT_ONCE = 8
+"""Requests that wait for a look at records or for the store."""
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
 
 log = structlog.get_logger("kora.blobs")
-
-
-class Reference(NamedTuple):
-    """A record that refers to a hash, with its fields."""
-
-    key: RecordKey
-    fields: Fields
 
 
 Find = Callable[[frozenset[str], ScopeMap | None], Awaitable[Sequence[Reference]]]
@@ -60,13 +55,13 @@ class _OpenRequest(Struct, eq=False):
     """Numbers of the peers that were asked and have not answered."""
     all_asked: bool = False
     """Nobody else will be."""
+    references: Sequence[Reference] = ()
+    """What was found to refer to it."""
 
-
-class _Manifest(Struct):
-    parts: list[str] = msgspec.field(name="chunkHashes")
-
-
-_read_manifest = msgspec.json.Decoder(_Manifest).decode
+    @property
+    def hexadecimal(self) -> str:
+        """The hash that is asked for, in lower case."""
+        return self.request.hash.lower()
 
 
 class BlobRelay:
@@ -76,28 +71,28 @@ class BlobRelay:
     Unrestricted sessions among themselves need no look at records.
     """
 
-    def __init__(self, hub: Hub, find: Find) -> None:
+    def __init__(self, hub: Hub, find: Find, keeper: BlobKeeper | None = None) -> None:
         self._hub = hub
         self._find = find
+        self._keeper = keeper
         self._requests: OrderedDict[str, _OpenRequest] = OrderedDict()
         """By an id of ours: devices choose theirs freely, they may coincide."""
         self._open: Counter[int] = Counter()
-        self._undecided: deque[str] = deque()
-        """Requests that are still to be passed on to those of whom it has to be found out."""
-        self._came = trio.Event()
-        self._parts: OrderedDict[int, dict[bytes, str]] = OrderedDict()
-        """Session -> hash of a part -> hash of the manifest that it was given."""
+        self._undecide, self._undecided = trio.open_memory_channel[str](MAX_OPEN_REQUESTS)
+        """Requests that are still to be answered from the store, or passed on to those who have to be found first."""
+        self._manifests = HandedManifests()
 
     def share(self, sender: Peer, message: Message) -> None:
-        """Take a request or an answer. Pushes are kept once there is a blob store, without one they are dropped."""
+        """Take a request, an answer or, where blobs are kept, a push."""
         if isinstance(message, BlobRequest) and _SHA256.fullmatch(message.hash):
             self._ask(sender, message)
         elif isinstance(message, BlobResponse):
             self._answer(sender, message)
+        elif isinstance(message, BlobPush) and self._keeper is not None:
+            self._keeper.push(sender, message)
 
     def forget(self, peer: Peer) -> None:
         """A peer has left: nobody waits for its answers any more."""
-        self._parts.pop(peer.number, None)
         if self._open[peer.number]:
             for own_id in [own_id for own_id, request in self._requests.items() if request.peer is peer]:
                 self._close(own_id)
@@ -113,37 +108,60 @@ class BlobRelay:
         request = _OpenRequest(sender, message, trio.current_time() + REQUEST_LIFETIME_S, set())
         self._requests[own_id] = request
         self._open[sender.number] += 1
-        if sender.scopes is None:
-            self._pass_on(own_id, request, (peer for peer in self._hub.streaming() if peer.scopes is None))
-            if all(peer.scopes is None for peer in self._hub.streaming()):
-                self._asked_all(own_id, request)
-                return
-        self._undecided.append(own_id)
-        self._came.set()
+        if self._keeper is None and self._passed_on_at_once(own_id, request):
+            return
+        try:
+            self._undecide.send_nowait(own_id)
+        except trio.WouldBlock:  # what was closed meanwhile stands in there, too
+            self._close(own_id)
+
+    def _passed_on_at_once(self, own_id: str, request: _OpenRequest) -> bool:
+        """Pass a request of an unrestricted session on to its like; whether there are no others."""
+        if request.peer.scopes is not None:
+            return False
+        self._pass_on(own_id, request, (peer for peer in self._hub.streaming() if peer.scopes is None))
+        if any(peer.scopes is not None for peer in self._hub.streaming()):
+            return False
+        self._asked_all(own_id, request)
+        return True
 
     async def run(self) -> None:
         """Find out who may know of the hashes that are asked for, for ever."""
-        while True:
-            while not self._undecided:
-                self._came = trio.Event()
-                await self._came.wait()
-            own_id = self._undecided.popleft()
+        async with trio.open_nursery() as nursery:
+            for _ in range(DECIDED_AT_ONCE):
+                nursery.start_soon(self._decide_all)
+
+    async def _decide_all(self) -> None:
+        async for own_id in self._undecided:
             request = self._requests.get(own_id)
             if request is not None:
                 await self._decide(own_id, request)
 
     async def _decide(self, own_id: str, request: _OpenRequest) -> None:
-        scopes = request.peer.scopes
+        names = self._manifests.names_of(request.peer.user_id, request.hexadecimal)
+        if self._keeper is not None and await self._is_done_by(self._keeper, own_id, request, names):
+            return
         try:
-            found = await self._find(self._names_of(request), scopes)
+            found = await self._find(names, request.peer.scopes)
         except StoreError as error:
             log.warning("blobs.not_found_out", error=str(error))
             return
         if own_id not in self._requests:
             return  # it was answered meanwhile, or nobody waits any more
         if found:
+            request.references = found
             self._pass_on(own_id, request, (peer for peer in self._hub.streaming() if _sees_one(peer, found)))
         self._asked_all(own_id, request)
+
+    async def _is_done_by(self, keeper: BlobKeeper, own_id: str, request: _OpenRequest, names: frozenset[str]) -> bool:
+        """Answer from the store, or pass the request on; whether nobody else has to be found."""
+        content = await keeper.find(request.peer, request.hexadecimal, names)
+        if own_id not in self._requests:
+            return True
+        if content is None:
+            return self._passed_on_at_once(own_id, request)
+        self._give(own_id, request, content.base64, content.parts)
+        return True
 
     def _asked_all(self, own_id: str, request: _OpenRequest) -> None:
         request.all_asked = True
@@ -153,12 +171,6 @@ class BlobRelay:
         """Nobody who could have it is left. Whoever asked is not told: there may be somebody else next time."""
         if request.all_asked and not request.asked:
             self._close(own_id)
-
-    def _names_of(self, request: _OpenRequest) -> frozenset[str]:
-        """The hashes by which records may refer to what is asked for."""
-        hexadecimal = request.request.hash.lower()
-        manifest = self._parts.get(request.peer.number, {}).get(bytes.fromhex(hexadecimal))
-        return frozenset([hexadecimal] if manifest is None else [hexadecimal, manifest])
 
     def _pass_on(self, own_id: str, request: _OpenRequest, peers: Iterable[Peer]) -> None:
         question = SharedMessage(BlobRequest(request.request.message_id, own_id, request.request.hash))
@@ -191,28 +203,21 @@ class BlobRelay:
                 log.warning("blobs.wrong_answer", session=sender.number)
             self._close_if_hopeless(message.request_id, request)
             return
-        self._close(message.request_id)
-        answer = BlobResponse(message.message_id, request.request.request_id, message.bytes)
-        request.peer.offer(SharedMessage(answer))
-        if request.peer.scopes is not None:
-            self._learn(request.peer.number, request.request.hash.lower(), content)
+        if self._keeper is not None:
+            authors = (one.authors for one in request.references if _sees_one(sender, [one]))
+            self._keeper.keep(sender, request.hexadecimal, message.bytes, frozenset().union(*authors))
+        self._give(message.request_id, request, message.bytes, listed_parts(content))
 
-    def _learn(self, session: int, manifest: str, content: bytes) -> None:
-        """Note what a manifest lists, if it is one."""
-        parts = _parts(content)
-        if not parts:
-            return
-        known = self._parts.pop(session, {})
-        if len(known) + len(parts) > MAX_PARTS_OF_A_PEER:
-            known = {}
-        known |= dict.fromkeys(parts, manifest)
-        self._parts[session] = known
-        while sum(map(len, self._parts.values())) > MAX_PARTS:
-            self._parts.popitem(last=False)
+    def _give(self, own_id: str, request: _OpenRequest, base64: str, parts: Sequence[str]) -> None:
+        """Answer a request."""
+        self._close(own_id)
+        request.peer.offer(SharedMessage(BlobResponse(new_id(), request.request.request_id, base64)))
+        if request.peer.scopes is not None:
+            self._manifests.learn(request.peer.user_id, request.hexadecimal, parts)
 
 
 def _sees_one(peer: Peer, references: Sequence[Reference]) -> bool:
-    return peer.scopes is None or any(sees(peer.scopes, key.collection, fields) for key, fields in references)
+    return peer.scopes is None or any(sees(peer.scopes, key.collection, fields) for key, fields, _ in references)
 
 
 def _content(base64: str, hexadecimal: str) -> bytes | None:
@@ -224,15 +229,3 @@ def _content(base64: str, hexadecimal: str) -> bytes | None:
     except ValueError:
         return None
     return content if hashlib.sha256(content).hexdigest() == hexadecimal.lower() else None
-
-
-def _parts(content: bytes) -> list[bytes]:
-    """The hashes that a manifest lists; nothing when it is none, or too large."""
-    if content[:1] != b"{" or len(content) > MAX_MANIFEST_BYTES:
-        return []
-    try:
-        listed = _read_manifest(content).parts
-    except (msgspec.DecodeError, RecursionError):
-        return []
-    parts = [bytes.fromhex(part) for part in listed if _SHA256.fullmatch(part)]
-    return parts if len(parts) <= MAX_PARTS_OF_A_PEER else []

@@ -113,8 +113,9 @@ class Connection:
     def is_ready(self) -> bool:
         """Whether the session wants to hear the next frame now, or never again."""
         session = self.session
-        wanted = session.hears and not session.uploads.read_again_ms and self._services.writer.has_room
-        return wanted or self._closing is not None
+        services = self._services
+        wanted = session.hears and not session.uploads.read_again_ms and services.writer.has_room
+        return (wanted and services.side.hears(self)) or self._closing is not None
 
     async def ready(self) -> None:
         """Return when the session wants to hear the next frame: this is where a fast peer is made to wait.
@@ -127,6 +128,8 @@ class Connection:
                 await self._heard.wait()
             elif not self._services.writer.has_room:
                 await self._services.writer.wait_for_room()
+            elif not self._services.side.hears(self):
+                await self._services.side.wait(self)
             elif (pause_ms := self.session.uploads.read_again_ms - now().elapsed_ms) > 0:
                 self._heard = trio.Event()
                 with trio.move_on_after(pause_ms / 1000):
@@ -159,6 +162,16 @@ class Connection:
                 session.pass_over(frontier)
                 return
         self._happened(on.FrontierMoved(frontier))
+
+    @property
+    def node_id(self) -> str:
+        """The device that it says to be."""
+        return self.session.node_id
+
+    @property
+    def user_id(self) -> str:
+        """Who authentication says it is."""
+        return self.session.user_id
 
     @property
     def granted(self) -> ScopeMap | None:

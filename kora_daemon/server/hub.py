@@ -36,6 +36,16 @@ class Peer(Protocol):
         ...
 
     @property
+    def node_id(self) -> str:
+        """The device that it says to be."""
+        ...
+
+    @property
+    def user_id(self) -> str:
+        """Who authentication says it is."""
+        ...
+
+    @property
     def granted(self) -> ScopeMap | None:
         """What authentication grants it; None = everything."""
         ...

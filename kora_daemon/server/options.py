@@ -8,6 +8,7 @@ from kora_daemon.apply.authority import NodeBinding
 from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.protocol.rules import AcceptedScope
 from kora_daemon.protocol.uploads import UploadLimits
+from kora_daemon.server.blob_keeper import BlobRules
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.validation import DEFAULT_TIMEOUT_S, Validator
 from kora_daemon.server.writer import STORE_PATIENCE_S
@@ -27,6 +28,8 @@ class ServerOptions(Struct, frozen=True):
     max_unauthenticated_per_address: int = 100
     uploads: UploadLimits = UploadLimits()
     max_awareness_bytes: int = 16_384
+    blobs: BlobRules = BlobRules()
+    """What may be kept, where blobs are."""
     awareness_group_by: tuple[str, ...] = ()
     """Scope fields whose values tell who shares presence; () = sessions with equal scopes do."""
     handshake_timeout: float = 10.0

@@ -21,8 +21,7 @@ from kora_daemon.protocol.delivery import LogPositions, LogSpan, Read
 from kora_daemon.protocol.delta import resume_after
 from kora_daemon.protocol.events import LogRead
 from kora_daemon.protocol.resume import start_of, view_digest
-from kora_daemon.server.blobs import Reference
-from kora_daemon.server.references import references
+from kora_daemon.server.references import Reference, references
 from kora_daemon.server.selectors import author_selectors, page_selectors
 from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES
 from kora_daemon.server.threads import ThreadPool

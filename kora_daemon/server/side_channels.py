@@ -9,6 +9,7 @@ import trio
 
 from kora_daemon.model.limits import LiveBudget
 from kora_daemon.protocol.messages import AwarenessUpdate, BlobRequest, DocumentUpdate, Message
+from kora_daemon.server.blob_keeper import BlobKeeper
 from kora_daemon.server.blobs import BlobRelay
 from kora_daemon.server.clock import now
 from kora_daemon.server.documents import DocumentRelay
@@ -23,13 +24,21 @@ log = structlog.get_logger("kora.session")
 
 
 class SideChannels:
-    """Nothing of this is stored, and all of it stays within scopes (scopes.md section 9)."""
+    """Nothing of this is in the log, and all of it stays within scopes (scopes.md section 9)."""
 
-    def __init__(self, hub: Hub, readers: Readers, max_awareness_bytes: int, group_by: Sequence[str]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        readers: Readers,
+        max_awareness_bytes: int,
+        group_by: Sequence[str],
+        keeper: BlobKeeper | None = None,
+    ) -> None:
         self._lookups = Lookups(hub, readers.current_fields)
         self.awareness = AwarenessRooms(self._lookups, max_awareness_bytes, group_by)
         self.documents = DocumentRelay(hub, self._lookups)
-        self.blobs = BlobRelay(hub, readers.blob_references)
+        self.blobs = BlobRelay(hub, readers.blob_references, keeper)
+        self.keeper = keeper
         self._budgets: dict[int, LiveBudget] = {}
         self.refused = 0
         """Messages of sessions that had said too much."""
@@ -60,6 +69,20 @@ class SideChannels:
                 log.warning("session.says_too_much", session=sender.number)
         return paid
 
+    def hears(self, peer: Peer) -> bool:
+        """Whether a session should be read on."""
+        return self.keeper is None or self.keeper.hears(peer.number)
+
+    async def wait(self, peer: Peer) -> None:
+        """Return when a session should be read on."""
+        if self.keeper is not None:
+            await self.keeper.wait(peer.number)
+
+    async def finish(self) -> None:
+        """Return when what sessions have handed in is stored, or was dropped."""
+        if self.keeper is not None:
+            await self.keeper.finish()
+
     def forget(self, peer: Peer) -> None:
         """A session has ended."""
         self._budgets.pop(peer.number, None)
@@ -72,12 +95,15 @@ class SideChannels:
             nursery.start_soon(self._lookups.run)
             nursery.start_soon(self.awareness.run)
             nursery.start_soon(self.blobs.run)
+            if self.keeper is not None:
+                nursery.start_soon(self.keeper.run)
 
 
 def _size_of(message: Message) -> int | None:
     """What a message costs its sender, in bytes, near enough; None for one that is free.
 
-    An answer to a blob request was asked for, and is taken once: those who ask pay for it.
+    An answer to a blob request was asked for, and is taken once: those who ask pay for it. What is pushed has limits
+    of its own.
     """
     if isinstance(message, AwarenessUpdate):
         return sum(memoryview(state).nbytes for state in message.states.values())

@@ -19,6 +19,7 @@ from kora_daemon.protocol.rules import SessionRules
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.awareness import AwarenessRelay
 from kora_daemon.server.backups import Backups
+from kora_daemon.server.blob_keeper import BlobKeeper
 from kora_daemon.server.connection import Connection
 from kora_daemon.server.data_plane import DataPlane
 from kora_daemon.server.explain import Explanation, explain
@@ -44,6 +45,7 @@ from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
 from kora_daemon.server.validation import Validation
 from kora_daemon.server.writer import Writer
+from kora_daemon.store.blobs.contract import BlobStore
 from kora_daemon.store.channel import Channel
 from kora_daemon.store.contract import Store
 
@@ -62,12 +64,19 @@ class Status(Struct, frozen=True):
 class SyncServer:
     """Syncs the devices that are handed to it with `handle_connection`.
 
-    `start` inside a nursery of yours, `stop` when done. The store is opened and closed by the server, the provider
-    tended and closed.
+    `start` inside a nursery of yours, `stop` when done. The stores are opened and closed by the server, the provider
+    tended and closed. With `blobs`, the bytes of files are kept there.
     """
 
-    def __init__(self, store: Store, auth: AuthProvider, options: ServerOptions | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        auth: AuthProvider,
+        options: ServerOptions | None = None,
+        blobs: BlobStore | None = None,
+    ) -> None:
         self._store = store
+        self._blobs = blobs
         self._options = options or ServerOptions()
         self._identification = Identification(auth, self._options.auth)
         self._connections: dict[Connection, trio.CancelScope] = {}
@@ -106,6 +115,8 @@ class SyncServer:
         try:
             await thread.run(self._store.open)
             await prepare_records(self._store, self._options.apply.schema, thread)
+            if self._blobs is not None:
+                await thread.run(self._blobs.open)
             self._operations_at_start = await thread.run(self._store.count_operations)
             floor = await thread.run(self._store.floor)
             services = self._build(await thread.run(self._store.frontier))
@@ -139,15 +150,20 @@ class SyncServer:
                 self.journal.record("server.draining", sessions=len(services.hub))
                 grace_s, spread_s = self._options.shutdown_grace, self._options.shutdown_spread
                 self.clean_stop = await send_away(services.hub, self._connections, grace_s, spread_s)
+                with trio.move_on_after(grace_s):
+                    await services.side.finish()
                 services.writer.finish()
         finally:
             self._services = None
             with trio.CancelScope(shield=True):
-                await self._identification.close()
-                if self._channel is not None:
-                    await thread.run(self._channel.close)
-                await thread.run(self._store.close)
+                await self._close(thread)
             self._stopped.set()
+
+    async def _close(self, thread: ThreadPool) -> None:
+        await self._identification.close()
+        for opened in (self._channel, self._blobs, self._store):
+            if opened is not None:
+                await thread.run(opened.close)
 
     def reconfigure(self, auth: AuthProvider, options: ServerOptions) -> None:
         """Use this provider and these options for the sessions to come.
@@ -187,6 +203,7 @@ class SyncServer:
         pipeline = Pipeline(self._store.node_id, options.apply)
         writer = Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience, self._telemetry)
         writer.pulse.patience_s = options.store_patience
+        keeper = None if self._blobs is None else BlobKeeper(self._blobs, self._store, scoped, options.blobs)
         return Services(
             self._rules(),
             self._identification,
@@ -195,7 +212,7 @@ class SyncServer:
             writer,
             readers,
             hub,
-            SideChannels(hub, readers, options.max_awareness_bytes, options.awareness_group_by),
+            SideChannels(hub, readers, options.max_awareness_bytes, options.awareness_group_by, keeper),
             options.ping_interval,
             self._telemetry,
             self._validation(readers),
@@ -224,6 +241,7 @@ class SyncServer:
             options.uploads,
             int(options.handshake_timeout * 1000),
             options.accepted_scope,
+            self._blobs is not None,
         )
 
     async def handle_connection(self, transport: Transport, origin: Origin | None = None) -> None:

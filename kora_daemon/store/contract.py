@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from kora_daemon.materialization.blobs import Mention
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.fold import RecordState
@@ -223,8 +224,8 @@ class Store(Protocol):
         """Node ids of the entries above `after` that any of the selectors selects; None as above."""
         ...
 
-    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[RecordKey]:
-        """At most `limit` records that have, or once had, a reference to this hash, of a blob or of its manifest.
+    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[Mention]:
+        """What at most `limit` operations are about that refer to this hash, of a blob or of its manifest.
 
         Of those that any of the selectors selects; perhaps some more. Not all of them while rows are made again.
         """
@@ -308,8 +309,8 @@ class Store(Protocol):
         """A live record, None where there is none. Raises `QueryError`."""
         ...
 
-    def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
-        """The fields that records have now, as a query shows them, with `id`; also those of deleted ones.
+    def current_fields(self, keys: Iterable[RecordKey], *, deleted: bool = True) -> dict[RecordKey, dict[str, Any]]:
+        """The fields that records have now, as a query shows them, with `id`; also those of `deleted` ones.
 
         In a collection without a table they are as they were written. A record without operations is left out.
         """

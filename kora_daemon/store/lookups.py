@@ -19,6 +19,8 @@ def current_fields(
     shapes: ShapeCache,
     states: Callable[[list[RecordKey]], Iterable[tuple[RecordKey, RecordState]]],
     history: Callable[[RecordKey], Iterable[Operation]],
+    *,
+    deleted: bool,
 ) -> dict[RecordKey, Fields]:
     """The fields of these records, see `Store.current_fields`.
 
@@ -26,14 +28,18 @@ def current_fields(
     """
     saved: list[RecordKey] = []
     found: dict[RecordKey, Fields] = {}
+
+    def show(key: RecordKey, state: RecordState) -> None:
+        if deleted or state.live:
+            shape = shapes.shapes.get(key.collection)
+            found[key] = shown_fields(None if shape is None else shape.kinds, key.record_id, state)
+
     for key in dict.fromkeys(keys):
         if key.collection in shapes.shapes and shapes.has_state(key):
             saved.append(key)
         elif operations := list(history(key)):
-            shape = shapes.shapes.get(key.collection)
-            kinds = None if shape is None else shape.kinds
-            found[key] = shown_fields(kinds, key.record_id, fold_sorted(operations))
+            show(key, fold_sorted(operations))
     if saved:
         for key, state in states(saved):
-            found[key] = shown_fields(shapes.shapes[key.collection].kinds, key.record_id, state)
+            show(key, state)
     return found

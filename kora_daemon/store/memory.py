@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from kora_daemon.errors import MigrationNeeded, StoreUnavailable
-from kora_daemon.materialization.blobs import blob_key
+from kora_daemon.materialization.blobs import Mention, blob_key
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
 from kora_daemon.materialization.fold import clock_order
@@ -145,8 +145,8 @@ class MemoryStore:
         del selectors, after
         return None
 
-    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[RecordKey]:
-        """Records that have, or once had, a reference to this hash; the selectors do not matter here."""
+    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[Mention]:
+        """What operations that refer to this hash are about; the selectors do not matter here."""
         del selectors, limit
         with self._reading() as log:
             return list(log.blobs.get(blob_key(hexadecimal), ()))
@@ -242,8 +242,8 @@ class MemoryStore:
         """A live record, None where there is none. Raises `QueryError`."""
         return next(iter(self.query_collection(collection, RecordQuery({"id": record_id}))), None)
 
-    def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
-        """The fields that records have now, also those of deleted ones; see the contract."""
+    def current_fields(self, keys: Iterable[RecordKey], *, deleted: bool = True) -> dict[RecordKey, dict[str, Any]]:
+        """The fields that records have now; see the contract."""
         with self._reading() as log:
             records = self._records
             shapes = ShapeCache()
@@ -253,6 +253,7 @@ class MemoryStore:
                 shapes,
                 lambda saved: [(key, state) for key in saved if (state := records.state(key)) is not None],
                 lambda key: sorted(log.of_record(key), key=clock_order),
+                deleted=deleted,
             )
 
     def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import UnsetType
 from msgspec.structs import asdict, replace
 
-from kora_daemon.materialization.blobs import blob_keys
+from kora_daemon.materialization.blobs import Mention, blob_keys
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.operation import Operation
@@ -29,8 +29,8 @@ class MemoryLog:
         self._histories: dict[RecordKey, list[int]] = {}
         """Record -> places of its operations in the log, ascending."""
         self.nodes: dict[str, NodeMemory] = {}
-        self.blobs: dict[int, dict[RecordKey, None]] = {}
-        """Key of a blob -> records with operations that refer to it."""
+        self.blobs: dict[int, dict[Mention, None]] = {}
+        """Key of a blob -> what the operations that refer to it are about."""
 
     def copy(self) -> MemoryLog:
         """The same, to be changed while this one is read."""
@@ -66,7 +66,7 @@ class MemoryLog:
             key = RecordKey(operation.collection, operation.record_id)
             self._histories.setdefault(key, []).append(place)
             for blob in blob_keys(operation):
-                self.blobs.setdefault(blob, {})[key] = None
+                self.blobs.setdefault(blob, {})[Mention(key, operation.node_id)] = None
 
     def after(self, sequence: int, limit: int | None = None) -> list[LogEntry]:
         """At most `limit` entries with a delivery sequence above `sequence`, ascending."""

@@ -51,7 +51,7 @@ INDEX_KNOWS_ALL = """
         AND NOT EXISTS (SELECT 1 FROM kora_collections WHERE refill IS NOT NULL)
 """
 ENTRIES_SELECTED = _select(_ENTRY, "operations WHERE delivery_seq IN ({sequences}) ORDER BY delivery_seq")
-RECORDS_AT = "SELECT DISTINCT collection, record_id FROM operations WHERE delivery_seq IN ({sequences})"
+RECORDS_AT = "SELECT DISTINCT collection, record_id, node_id FROM operations WHERE delivery_seq IN ({sequences})"
 AUTHORS_AT = """
     SELECT DISTINCT node_id FROM operations WHERE delivery_seq IN ({sequences})
 """

@@ -502,10 +502,10 @@ class CountingStore(MemoryStore):
         super().__init__()
         self.looked_up: list[int] = []
 
-    def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
+    def current_fields(self, keys: Iterable[RecordKey], *, deleted: bool = True) -> dict[RecordKey, dict[str, Any]]:
         asked = list(keys)
         self.looked_up.append(len(asked))
-        return super().current_fields(asked)
+        return super().current_fields(asked, deleted=deleted)
 
 
 async def test_one_query_per_operation_and_session() -> None:

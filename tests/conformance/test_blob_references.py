@@ -61,7 +61,7 @@ def node() -> Node:
 
 
 def found(store: Store, name: str, selectors: Sequence[Selector] = EVERYTHING, limit: int = 100) -> set[RecordKey]:
-    return set(store.blob_references(hashed(name), selectors, limit))
+    return {one.key for one in store.blob_references(hashed(name), selectors, limit)}
 
 
 def visible(store: Store, name: str, scopes: ScopeMap | None) -> set[RecordKey]:

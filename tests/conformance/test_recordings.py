@@ -1,4 +1,4 @@
-"""Every recording of the stock client that needs no HTTP polling or blob store, played against a server on a real
+"""Every recording of the stock client that needs no HTTP polling, played against a server on a real
 socket, and what the server says compared with what the reference server said.
 
 The recorded server had a schema; that makes no difference but where constraints are at work, so the others are played
@@ -27,6 +27,7 @@ from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.schema_file import load_schema
 from kora_daemon.server.sync_server import ServerOptions
 from kora_daemon.server.validation import IGNORE, Ignore, Reject, ValidationContext
+from kora_daemon.store.blobs.directory import DirectoryBlobs
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.sqlite import SqliteStore
@@ -54,6 +55,7 @@ OPTIONS = {
     "garbage": ServerOptions(),
     "json-auth-token": ServerOptions(refusal_delay=0),
     "json-awareness": ServerOptions(),
+    "json-blob-push": ServerOptions(),
     "json-blob-relay": ServerOptions(),
     "json-client-scope": ServerOptions(),
     "json-constraints": ServerOptions(),
@@ -238,7 +240,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     ("name", "schema"),
     [(name, SCHEMA) for name in OPTIONS] + [(name, None) for name in OPTIONS if name not in NEEDS_SCHEMA],
 )
-async def test_the_server_says_what_was_recorded(name: str, schema: Schema | None, store: Store) -> None:
+async def test_the_server_says_what_was_recorded(
+    name: str, schema: Schema | None, store: Store, tmp_path: Path
+) -> None:
     now_ms = wall_ms()
     recording = load_recording(WIRE / f"{name}.jsonl", now_ms)
     seed(store, log_before(recording))
@@ -247,7 +251,11 @@ async def test_the_server_says_what_was_recorded(name: str, schema: Schema | Non
         if name in entry.recordings:
             entry.rewrite(script)
     options = replace(OPTIONS[name], apply=ApplyRules(schema))
-    async with running_server(store, USERS.get(name), options, path=SYNC_PATH) as host, AsyncExitStack() as stack:
+    blobs = DirectoryBlobs(tmp_path / "blobs") if name == "json-blob-push" else None
+    async with (
+        running_server(store, USERS.get(name), options, path=SYNC_PATH, blobs=blobs) as host,
+        AsyncExitStack() as stack,
+    ):
         bystander = None
         if name in USERS:
             bystander = await stack.enter_async_context(connected(host.url))

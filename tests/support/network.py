@@ -20,6 +20,7 @@ from kora_daemon.http.static_files import AppFiles
 from kora_daemon.http.surface import Extras, surface
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.sync_server import SyncServer
+from kora_daemon.store.blobs.contract import BlobStore
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 from tests.support.protobuf import from_binary, to_binary
@@ -74,9 +75,10 @@ async def running_server(
     access: Access | None = None,
     app: AppFiles | None = None,
     routes: Sequence[OwnRoute] = (),
+    blobs: BlobStore | None = None,
 ) -> AsyncIterator[Host]:
     """A server with a listener on a free port, stopped in the proper order at the end."""
-    server = SyncServer(store or MemoryStore(), auth or NoAuthProvider(), options)
+    server = SyncServer(store or MemoryStore(), auth or NoAuthProvider(), options, blobs)
     listening = listening or ListenerOptions(port=0)
     async with trio.open_nursery() as nursery:
         await server.start(nursery)

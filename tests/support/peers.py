@@ -17,6 +17,8 @@ class FakePeer:
 
     def __init__(self, granted: ScopeMap | None = None, scopes: ScopeMap | None = None) -> None:
         self.number = next(_numbers)
+        self.node_id = f"node {self.number}"
+        self.user_id = f"user {self.number}"
         self.granted = granted
         self.scopes = granted if scopes is None else scopes
         self.heard: list[dict[str, Any]] = []

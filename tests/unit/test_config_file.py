@@ -325,19 +325,6 @@ def test_a_path_of_the_daemons_own_or_none_at_all_is_refused(tmp_path: Path, pat
     assert len(problems(tmp_path, f'[server]\npath = "{path}"')) == 1
 
 
-@pytest.mark.parametrize(
-    ("toml", "path"),
-    [
-        ('blobs = { kind = "directory" }', "blobs.kind"),
-    ],
-)
-def test_a_feature_to_come_is_well_formed_and_says_that_it_is_not_there(tmp_path: Path, toml: str, path: str) -> None:
-    assert load(tmp_path, toml, allow_pending=True)
-    (problem,) = problems(tmp_path, toml, allow_pending=False)
-    assert problem.startswith(f"{path} (kora.toml): ")
-    assert "not there yet" in problem
-
-
 def test_a_feature_that_has_arrived_is_there(tmp_path: Path) -> None:
     settings = load(
         tmp_path,

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from kora_daemon.materialization.blobs import Mention
 from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.node import NodeMemory
-from kora_daemon.model.record import RecordQuery
+from kora_daemon.model.record import RecordKey, RecordQuery
 from kora_daemon.store import tables
 
 _LOW, _HIGH = "\x01", "\ud7ff"
@@ -88,6 +89,12 @@ def read_memory(row: tables.Row) -> NodeMemory:
     """What is remembered of a device, in a row for `tables.memory_of`."""
     claimed_by, *rest = row
     return tables.memory_of((None if claimed_by is None else read_name(claimed_by), *rest))
+
+
+def read_mention(row: tables.Row) -> Mention:
+    """What an operation is about, and by whom, in a row of `queries.RECORDS_AT`."""
+    collection, record_id, node_id = map(read_name, row)
+    return Mention(RecordKey(collection, record_id), node_id)
 
 
 def _json(value: list[Any]) -> str | None:

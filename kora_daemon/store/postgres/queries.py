@@ -151,7 +151,7 @@ INDEX_KNOWS_ALL = """
     SELECT coalesce(materialized, 0) >= value AND NOT EXISTS (SELECT 1 FROM kora_collections WHERE refill IS NOT NULL)
     FROM delivery_counter WHERE id = 1
 """
-RECORDS_AT = "SELECT DISTINCT collection, record_id FROM operations WHERE delivery_seq IN ({sequences})"
+RECORDS_AT = "SELECT DISTINCT collection, record_id, node_id FROM operations WHERE delivery_seq IN ({sequences})"
 AUTHORS_AT = "SELECT DISTINCT node_id FROM operations WHERE delivery_seq IN ({sequences})"
 ENTRIES_AT = _select(ENTRY_COLUMNS, "operations WHERE delivery_seq = ANY($1::bigint[])")
 SEQUENCE_OF = "SELECT delivery_seq FROM operations WHERE id = $1"

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kora_daemon.errors import StoreUnavailable
+from kora_daemon.materialization.blobs import Mention
 from kora_daemon.materialization.columns import ColumnValue, Dialect, record_of
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
 from kora_daemon.materialization.fold import RecordState, parse_state
@@ -31,6 +32,7 @@ from kora_daemon.store.postgres.names import (
     read_causal_key,
     read_entry,
     read_memory,
+    read_mention,
     read_name,
     rows_json,
     stored_id,
@@ -189,11 +191,11 @@ class PostgresStore:
         """What it has known once it goes on knowing: this may be asked before the index is."""
         return any(knows for (knows,) in self._connections.fetch(queries.INDEX_KNOWS_ALL))
 
-    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[RecordKey]:
-        """At most `limit` records that have, or once had, a reference to this hash; see the contract."""
+    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[Mention]:
+        """What at most `limit` operations that refer to this hash are about; see the contract."""
         wanted, bindings = selection(with_blob(selectors, hexadecimal), 0, ENDLESS, limit)
         rows = self._connections.fetch(queries.numbered(queries.RECORDS_AT.format(sequences=wanted)), bindings)
-        return [RecordKey(read_name(collection), read_name(record_id)) for collection, record_id in rows]
+        return list(map(read_mention, rows))
 
     def node_memory(self, node_id: str) -> NodeMemory | None:
         """What is remembered of a device."""
@@ -314,12 +316,12 @@ class PostgresStore:
         """A live record, None where there is none. Raises `QueryError`."""
         return next(iter(self.query_collection(collection, RecordQuery({"id": record_id}))), None)
 
-    def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
-        """The fields that records have now, also those of deleted ones; see the contract."""
+    def current_fields(self, keys: Iterable[RecordKey], *, deleted: bool = True) -> dict[RecordKey, dict[str, Any]]:
+        """The fields that records have now; see the contract."""
         shapes = ShapeCache()
         shapes.refresh(0, lambda: self._connections.fetch(queries.SHAPES))
         with self._connections.undamaged():
-            return current_fields(keys, shapes, self._states, self._history)
+            return current_fields(keys, shapes, self._states, self._history, deleted=deleted)
 
     def _states(self, keys: list[RecordKey]) -> Iterator[tuple[RecordKey, RecordState]]:
         for collection, record_id, text in self._connections.fetch(queries.STATES, [rows_json(keys, (0, 1))]):

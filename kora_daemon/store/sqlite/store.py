@@ -11,6 +11,7 @@ from typing import Any
 
 import apsw
 
+from kora_daemon.materialization.blobs import Mention
 from kora_daemon.materialization.columns import Dialect, record_of
 from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
 from kora_daemon.materialization.fold import parse_state
@@ -173,11 +174,11 @@ class SqliteStore:
                 found = {str(node_id) for (node_id,) in rows}
         return found
 
-    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[RecordKey]:
-        """At most `limit` records that have, or once had, a reference to this hash; see the contract."""
+    def blob_references(self, hexadecimal: str, selectors: Sequence[Selector], limit: int) -> list[Mention]:
+        """What at most `limit` operations that refer to this hash are about; see the contract."""
         wanted, bindings = selection(with_blob(selectors, hexadecimal), 0, ENDLESS, limit)
         with self._connections.rows(queries.RECORDS_AT.format(sequences=wanted), tuple(bindings)) as rows:
-            return [RecordKey(*row) for row in rows]
+            return [Mention(RecordKey(collection, record_id), node_id) for collection, record_id, node_id in rows]
 
     def node_memory(self, node_id: str) -> NodeMemory | None:
         """What is remembered of a device."""
@@ -291,8 +292,8 @@ class SqliteStore:
         """A live record, None where there is none. Raises `QueryError`."""
         return next(iter(self.query_collection(collection, RecordQuery({"id": record_id}))), None)
 
-    def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
-        """The fields that records have now, also those of deleted ones; see the contract."""
+    def current_fields(self, keys: Iterable[RecordKey], *, deleted: bool = True) -> dict[RecordKey, dict[str, Any]]:
+        """The fields that records have now; see the contract."""
         with self._connections.reading() as connection, connection:  # one snapshot for all statements
             shapes = ShapeCache()
             shapes.refresh(0, lambda: connection.execute(records.SHAPES))
@@ -304,6 +305,7 @@ class SqliteStore:
                     for collection, record_id, text in connection.execute(queries.STATES, (write_json(saved),))
                 ),
                 lambda key: (tables.entry_of(row).operation for row in connection.execute(queries.HISTORY, key)),
+                deleted=deleted,
             )
         return found
 

@@ -236,27 +236,7 @@ class TestManifests:
         scene.owns("ali", content)
         ali, other = scene.come(ALI), scene.come(ALI)
         await self.pulled(scene, ali, other, content)
-        assert not scene.relay._parts
-
-    async def test_what_is_remembered_has_limits_and_goes_with_the_session(
-        self, scene: Scene, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(module, "MAX_PARTS_OF_A_PEER", 3)
-        monkeypatch.setattr(module, "MAX_PARTS", 5)
-        manifests = [
-            json.dumps({"chunkHashes": [hashed(f"{n}/{part}".encode()) for part in range(2)]}).encode()
-            for n in range(4)
-        ]
-        scene.owns("ali", *manifests)
-        peers = [scene.come(ALI) for _ in range(4)]
-        await self.pulled(scene, peers[0], peers[3], manifests[0])
-        await self.pulled(scene, peers[0], peers[3], manifests[1])
-        assert {*scene.relay._parts[peers[0].number].values()} == {hashed(manifests[1])}
-        await self.pulled(scene, peers[1], peers[3], manifests[2])
-        await self.pulled(scene, peers[2], peers[3], manifests[3])
-        assert [*scene.relay._parts] == [peers[1].number, peers[2].number]
-        scene.relay.forget(peers[2])
-        assert [*scene.relay._parts] == [peers[1].number]
+        assert not scene.relay._manifests._count
 
 
 class TestAnswers:
@@ -324,7 +304,7 @@ class TestAnswers:
         scene.ask(one, b"x")
         assert not scene.relay._requests
 
-    async def test_pushes_are_dropped(self, scene: Scene) -> None:
+    async def test_pushes_are_dropped_where_nothing_is_kept(self, scene: Scene) -> None:
         one, two = scene.come(None), scene.come(None)
         scene.relay.share(one, BlobPush("m", hashed(b"x"), "eA=="))
         assert two.heard == []
