@@ -3,6 +3,7 @@
 The map, from the edge inwards. Data flows down this list, answers flow back up.
 
     daemon           builds everything from the settings, and its life and death
+    blob_upkeep      what operators do to kept blobs: list, verify, import, delete what is unused
     maintenance      what operators do to a store besides: migrate, backfill, apply, backup, restore
     doctor           what is wrong with a host, a database, a configuration
     reload, options  the configuration read again while all runs; what server and listener take from it

@@ -139,3 +139,8 @@ def build_blobs(settings: Settings) -> BlobStore | None:
         connect_timeout_s=store.connect_timeout,
         statement_timeout_s=store.statement_timeout,
     )
+
+
+def blobs_in_folder(folder: Path) -> BlobStore:
+    """The blob store in any other folder, to be read, not opened yet."""
+    return DirectoryBlobs(folder, writable=False)

@@ -14,6 +14,7 @@ from kora_daemon.errors import ConfigError, KoraError
 from koractl import (
     apply,
     backups,
+    blobs,
     config,
     doctor,
     explain,
@@ -56,6 +57,7 @@ app.command("explain")(explain.explain)
 app.command("reload")(reload.reload)
 app.command("backup")(backups.backup)
 app.command("restore")(backups.restore)
+app.add_typer(blobs.app, name="blobs")
 app.add_typer(config.app, name="config")
 app.add_typer(token.app, name="token")
 app.command("doctor")(doctor.doctor)

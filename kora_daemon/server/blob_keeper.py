@@ -202,7 +202,7 @@ class BlobKeeper:
                 return "unused"
             kept = self._blobs.put(offer.hexadecimal, content, set(map(holder_of, offer.nodes)), wall_ms())
         except StoreError as error:
-            self._tell("unavailable", error=str(error))
+            self._failed(error)
             return "unavailable"
         if kept is Kept.FULL:
             return "full"
@@ -227,11 +227,14 @@ class BlobKeeper:
                 await self._room.wait()
             try:
                 found = await self._readers.run_abandonable(lambda: self._find(hexadecimal, names, granted, scopes))
+            except StoreCorrupt as error:
+                if self._is_news("damaged"):
+                    log.error("blobs.damaged", error=str(error))
             except StoreError as error:
-                self._tell("damaged" if isinstance(error, StoreCorrupt) else "unavailable", error=str(error))
+                self._failed(error)
         if patience.cancelled_caught:
             self._not_asked_before = trio.current_time() + REST_S
-            self._tell("slow", hint="the disk of the blobs takes long to answer; devices are asked instead")
+            log.warning("blobs.slow", hint="what keeps the blobs takes long to answer; devices are asked instead")
         self.served += found is not None
         return found
 
@@ -267,14 +270,19 @@ class BlobKeeper:
 
     def _drop(self, reason: str) -> None:
         self.dropped[reason] += 1
-        self._tell("dropped", reason=reason, so_far=self.dropped[reason])
+        if self._is_news(reason):
+            log.warning("blobs.dropped", reason=reason, so_far=self.dropped[reason])
 
-    def _tell(self, event: str, **values: object) -> None:
-        """Say it in the log, though not again and again."""
-        about = f"{event} {values.get('reason', '')}"
-        if monotonic() - self._told_at.get(about, -TOLD_INTERVAL_S) >= TOLD_INTERVAL_S:
-            self._told_at[about] = monotonic()
-            log.warning(f"blobs.{event}", **values)
+    def _failed(self, error: StoreError) -> None:
+        if self._is_news("failed"):
+            log.warning("blobs.failed", error=str(error))
+
+    def _is_news(self, what: str) -> bool:
+        """Whether it is to be told: not again and again, whoever it comes from."""
+        if monotonic() - self._told_at.get(what, -TOLD_INTERVAL_S) < TOLD_INTERVAL_S:
+            return False
+        self._told_at[what] = monotonic()
+        return True
 
 
 def _decoded(base64: str) -> bytes | None:

@@ -47,23 +47,26 @@ class DirectoryBlobs:
     all.
     """
 
-    def __init__(self, path: Path, *, max_bytes: int = 0, keep_free_bytes: int = 0) -> None:
+    def __init__(self, path: Path, *, max_bytes: int = 0, keep_free_bytes: int = 0, writable: bool = True) -> None:
         self._path = path
+        self._writable = writable
         self._keep_free_bytes = keep_free_bytes
         self._quota = Quota(max_bytes, lambda: sum(entry.size_bytes for entry in self.entries()))
         self._root = -1
 
     def open(self) -> None:
-        """Make the folder, and remove what processes that died have left in it."""
+        """Make the folder, and remove what processes that died have left in it; one to be read is left as it is."""
         if self._root >= 0:
             return
         with self._translating():
-            self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if self._writable:
+                self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
             # The folder itself may be a link to a larger disk: it is the operator who names it.
             self._root = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            with suppress(FileExistsError):
-                os.mkdir(_INCOMING, 0o700, dir_fd=self._root)
-            self._remove_leftovers()
+            if self._writable:
+                with suppress(FileExistsError):
+                    os.mkdir(_INCOMING, 0o700, dir_fd=self._root)
+                self._remove_leftovers()
 
     def close(self) -> None:
         """Close the folder."""
@@ -232,10 +235,14 @@ def _status(name: str, folder: int) -> os.stat_result | None:
 
 
 def _read(name: str, folder: int, size_bytes: int = -1) -> bytes:
-    with open(os.open(name, _READ, dir_fd=folder), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    descriptor = os.open(name, _READ, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileNotFoundError(errno.ENOENT, "is no file", name)
-        return file.read(size_bytes)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(size_bytes)
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(file: int, content: bytes) -> None:

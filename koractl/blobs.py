@@ -1,0 +1,145 @@
+"""`kora blobs`: the bytes of files that the server keeps."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from msgspec import to_builtins
+
+from kora_daemon import blob_upkeep
+from kora_daemon.config import load_settings
+from kora_daemon.store.blobs.contract import BlobEntry, Kept
+from kora_daemon.store.blobs.gc import Tally
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+
+app = typer.Typer(
+    help="Files: what is kept, whether it is whole, deleting what nothing refers to.", no_args_is_help=True
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be deleted; delete and mark nothing.")
+    ] = False,
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            "--grace", metavar="DAYS", min=0, help="Keep what is unused for less; blobs.gc_grace_days unless given."
+        ),
+    ] = None,
+    despite_encryption: Annotated[
+        bool, typer.Option("--despite-encryption", help="Go by what can be read, though some operations are encrypted.")
+    ] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    debug: DebugOption = False,
+) -> None:
+    """Delete what no record refers to, and has not for the grace period; a daemon may go on meanwhile."""
+    del debug
+    settings = load_settings(config)
+    days = settings.blobs.gc_grace_days if grace is None else grace
+    swept = blob_upkeep.delete_unused(settings, days, dry=dry_run, despite_encryption=despite_encryption)
+    if as_json:
+        _print(to_builtins(swept) | {"dry_run": dry_run, "grace_days": days})
+        return
+    typer.echo(f"{_counted(swept.live)} in use.")
+    typer.echo(f"{_counted(swept.waiting)} unused for less than {days:g} days, and kept.")
+    typer.echo(f"{_counted(swept.deleted)} {'would be' if dry_run else 'were'} deleted.")
+
+
+@app.command("list")
+def list_all(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG, debug: DebugOption = False) -> None:
+    """Print every blob: its hash, bytes, when it was stored and, if so, since when it is known to be unused."""
+    del debug
+    with blob_upkeep.opened_blobs(load_settings(config)) as blobs:
+        for entry in blobs.entries():
+            if as_json:
+                _print(_described(entry))
+            else:
+                unused = "" if entry.unused_since_ms is None else f"  unused since {_time(entry.unused_since_ms)}"
+                typer.echo(f"{entry.hash}  {entry.size_bytes:>11,}  {_time(entry.stored_at_ms)}{unused}")
+
+
+@app.command()
+def verify(
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete what is damaged: devices may bring it again.")
+    ] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    debug: DebugOption = False,
+) -> None:
+    """Read every blob and compare it with its hash; exit code 1 if one is damaged."""
+    del debug
+    checked, found = 0, []
+    with blob_upkeep.opened_blobs(load_settings(config)) as blobs:
+        for entry, is_damaged in blob_upkeep.damaged(blobs, delete=delete):
+            checked += 1
+            if is_damaged:
+                found.append(entry.hash)
+                if not as_json:
+                    typer.echo(f"{entry.hash} is damaged{', and was deleted' if delete else ''}.")
+    if as_json:
+        _print({"checked": checked, "damaged": found, "deleted": delete})
+    else:
+        typer.echo(f"{checked - len(found):,} of {checked:,} blobs are whole.")
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_folder(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Of the TypeScript server's file store, or of ours.")
+    ],
+    as_json: JsonOption = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    debug: DebugOption = False,
+) -> None:
+    """Take files over that were kept elsewhere; each is checked. May be run again."""
+    del debug
+    counts: Counter[str] = Counter(imported=0, known=0, damaged=0, no_room=0)
+    names = {Kept.NEW: "imported", Kept.KNOWN: "known", Kept.FULL: "no_room", None: "damaged"}
+    with blob_upkeep.opened_blobs(load_settings(config)) as blobs:
+        for one in blob_upkeep.import_folder(blobs, folder):
+            counts[names[one.kept]] += 1
+    if as_json:
+        _print(dict(counts))
+    else:
+        typer.echo(
+            f"Imported {counts['imported']:,} blobs; {counts['known']:,} were there already, "
+            f"{counts['damaged']:,} are damaged, for {counts['no_room']:,} there was no room."
+        )
+    if counts["damaged"] or counts["no_room"]:
+        raise typer.Exit(1)
+
+
+def _counted(tally: Tally) -> str:
+    return f"{tally.blobs:,} blobs ({tally.bytes:,} bytes)"
+
+
+def _described(entry: BlobEntry) -> dict[str, Any]:
+    return {
+        "hash": entry.hash,
+        "bytes": entry.size_bytes,
+        "stored_at": _time(entry.stored_at_ms),
+        "unused_since": None if entry.unused_since_ms is None else _time(entry.unused_since_ms),
+    }
+
+
+def _time(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _print(value: object) -> None:
+    json.dump(value, sys.stdout)
+    sys.stdout.write("\n")
