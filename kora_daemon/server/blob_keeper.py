@@ -198,17 +198,24 @@ class BlobKeeper:
         if len(content) > self._rules.max_blob_bytes:
             return "too_large"
         try:
-            if not self._unused.allows(offer.user, len(content)):
-                return "unused"
-            kept = self._blobs.put(offer.hexadecimal, content, set(map(holder_of, offer.nodes)), wall_ms())
+            return self._put(offer, content)
         except StoreError as error:
             self._failed(error)
             return "unavailable"
+
+    def _put(self, offer: _Offer, content: bytes) -> str | None:
+        is_new = not self._blobs.has(offer.hexadecimal)
+        if is_new and not self._unused.charge(offer.user, offer.hexadecimal, len(content)):
+            return "unused"
+        kept = None
+        try:
+            kept = self._blobs.put(offer.hexadecimal, content, set(map(holder_of, offer.nodes)), wall_ms())
+        finally:
+            if is_new and kept is not Kept.NEW:
+                self._unused.refund(offer.user, offer.hexadecimal)
         if kept is Kept.FULL:
             return "full"
-        parts = listed_parts(content)
-        if kept is Kept.NEW or parts:
-            self._unused.add(offer.user, offer.hexadecimal, len(content) if kept is Kept.NEW else 0, parts)
+        self._unused.stored(offer.user, offer.hexadecimal, listed_parts(content))
         return None
 
     def _is_settled(self, hexadecimal: str) -> bool:

@@ -20,10 +20,12 @@ CHECK_INTERVAL_S = 1.0
 
 class _Account(Struct):
     sizes: dict[bytes, int] = {}
+    coming: set[bytes] = set()
+    """What is being stored."""
     parts: dict[bytes, list[bytes]] = {}
     """Manifest -> what it lists, of those that are in `sizes`."""
     used_bytes: int = 0
-    checked_at: float = 0.0
+    checked_at: float = -CHECK_INTERVAL_S
 
 
 class UnusedBlobs:
@@ -40,54 +42,67 @@ class UnusedBlobs:
         self._count = 0
         self._lock = Lock()
 
-    def allows(self, user: str, size_bytes: int) -> bool:
-        """Whether a user may upload so much more."""
-        if not self._max_bytes or self._has_room(user, size_bytes):
-            return True
-        self._settle(user)
-        return self._has_room(user, size_bytes)
+    def charge(self, user: str, hexadecimal: str, size_bytes: int) -> bool:
+        """A user is about to upload something new; False when it is too much."""
+        return (
+            not self._max_bytes
+            or self._charge(user, hexadecimal, size_bytes)
+            or (self._settle(user) and self._charge(user, hexadecimal, size_bytes))
+        )
 
-    def add(self, user: str, hexadecimal: str, size_bytes: int, parts: Sequence[str]) -> None:
-        """A user has uploaded something new; `parts` is what it lists, if it is a manifest."""
-        if not self._max_bytes:
-            return
+    def refund(self, user: str, hexadecimal: str) -> None:
+        """It was not kept, or was not new."""
+        with self._lock:
+            if user in self._accounts:
+                self._forget(self._accounts[user], [bytes.fromhex(hexadecimal)])
+
+    def stored(self, user: str, hexadecimal: str, parts: Sequence[str]) -> None:
+        """What a user has uploaded is kept; `parts` is what it lists, if it is a manifest."""
+        with self._lock:
+            account = self._accounts.get(user)
+            if account is not None:
+                account.coming.discard(bytes.fromhex(hexadecimal))
+                if parts:
+                    mine = [one for one in map(bytes.fromhex, parts) if one in account.sizes]
+                    account.parts[bytes.fromhex(hexadecimal)] = mine
+
+    def _charge(self, user: str, hexadecimal: str, size_bytes: int) -> bool:
         name = bytes.fromhex(hexadecimal)
         with self._lock:
             account = self._accounts.setdefault(user, _Account())
             self._accounts.move_to_end(user)
-            account.used_bytes += size_bytes - account.sizes.get(name, 0)
-            self._count += name not in account.sizes
+            if name in account.sizes:
+                return True
+            if account.used_bytes + size_bytes > self._max_bytes or len(account.sizes) >= MAX_NAMES_OF_A_USER:
+                return False
+            account.used_bytes += size_bytes
             account.sizes[name] = size_bytes
-            if parts:
-                account.parts[name] = [one for one in map(bytes.fromhex, parts) if one in account.sizes]
+            account.coming.add(name)
+            self._count += 1
             while self._count > MAX_NAMES and len(self._accounts) > 1:
                 _, forgotten = self._accounts.popitem(last=False)
                 self._count -= len(forgotten.sizes)
+        return True
 
-    def _has_room(self, user: str, size_bytes: int) -> bool:
-        with self._lock:
-            account = self._accounts.get(user)
-            return account is None or (
-                account.used_bytes + size_bytes <= self._max_bytes and len(account.sizes) < MAX_NAMES_OF_A_USER
-            )
-
-    def _settle(self, user: str) -> None:
-        """Find out what is referred to meanwhile."""
+    def _settle(self, user: str) -> bool:
+        """Find out what is referred to meanwhile; False when that was done a moment ago."""
         with self._lock:
             account = self._accounts.get(user)
             if account is None or monotonic() - account.checked_at < CHECK_INTERVAL_S:
-                return
+                return False
             account.checked_at = monotonic()
-            listed = {part for parts in account.parts.values() for part in parts}
+            listed = {part for parts in account.parts.values() for part in parts} | account.coming
             doubtful = [*account.parts, *(one for one in account.sizes if one not in listed)][:MAX_CHECKED]
         settled = [name for name in doubtful if self._is_settled(name.hex())]
         with self._lock:
             if self._accounts.get(user) is account:
                 self._forget(account, settled)
+        return True
 
     def _forget(self, account: _Account, settled: Iterable[bytes]) -> None:
         for name in settled:
             for one in (name, *account.parts.pop(name, ())):
+                account.coming.discard(one)
                 if one in account.sizes:
                     account.used_bytes -= account.sizes.pop(one)
                     self._count -= 1

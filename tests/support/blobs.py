@@ -10,17 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kora_daemon.model.scope import ScopeMap
 from kora_daemon.store.blobs.contract import BlobEntry, BlobStore, Kept, holder_of
 from kora_daemon.store.blobs.directory import DirectoryBlobs
 from kora_daemon.store.postgres.blobs import PostgresBlobs
+from tests.support.devices import insert
+from tests.support.network import Client, eventually
 from tests.support.postgres import server
+from tests.support.tenants import has_uploaded, hears
 
 NOW_MS = 1_700_000_000_000
 DAY_MS = 86_400_000
 ALI, BEA = holder_of("alis phone"), holder_of("beas phone")
-
-MakeBlobs = Callable[..., BlobStore]
-"""Called with a folder and the limits of the store, it makes a new one; `another` one more on the same data."""
 
 _numbers = itertools.count(1)
 
@@ -88,9 +89,47 @@ def kept(blobs: BlobStore) -> dict[str, BlobEntry]:
 def pushed(content: bytes, hexadecimal: str | None = None) -> dict[str, Any]:
     """The message with which a device offers a content."""
     encoded = base64.b64encode(content).decode()
-    return {"type": "blob-chunk-push", "hash": hexadecimal or hashed(content), "bytes": encoded}
+    return {
+        "type": "blob-chunk-push",
+        "hash": hashed(content) if hexadecimal is None else hexadecimal,
+        "bytes": encoded,
+    }
 
 
 def asked(content: bytes, request_id: str = "q") -> dict[str, Any]:
     """The message with which a device asks for a content."""
     return {"type": "blob-chunk-request", "requestId": request_id, "hash": hashed(content)}
+
+
+# Devices with files. Things have a `label`, here whose they are, and a `file`.
+
+GRANTS: dict[str, ScopeMap | None] = {
+    "ali": {"things": {"label": "ali"}},
+    "bea": {"things": {"label": "bea"}},
+    "viewer": {"things": {"label": "ali", "__readonly": True}},
+    "admin": None,
+}
+
+
+def thing(node_id: str, number: int, owner: str, file: dict[str, Any] | None) -> dict[str, Any]:
+    """The `number`-th operation of a device: a new thing "<node>-<number>" of somebody, with a file."""
+    made = insert(node_id, number) | {"collection": "things", "recordId": f"{node_id}-{number}"}
+    return made | {"data": {"label": owner, "file": file}}
+
+
+async def brings(client: Client, blobs: BlobStore, node_id: str, owner: str, *parts: bytes, number: int = 1) -> bytes:
+    """A device uploads a thing with a file in these parts and pushes them, as stock clients do; the manifest."""
+    manifest = manifest_of(*parts)
+    await has_uploaded(client, thing(node_id, number, owner, reference(b"".join(parts), manifest)))
+    for content in (*parts, manifest):
+        await client.say(pushed(content))
+    await eventually(lambda: all(blobs.has(hashed(content)) for content in (*parts, manifest)))
+    return manifest
+
+
+async def gets(client: Client, content: bytes) -> bytes:
+    """What a device is answered that asks for a content."""
+    await client.say(asked(content, hashed(content)))
+    answer = await hears(client, "blob-chunk-response")
+    assert answer["requestId"] == hashed(content)
+    return base64.b64decode(answer["bytes"])
