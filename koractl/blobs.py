@@ -124,7 +124,7 @@ def import_folder(
 
 
 def _counted(tally: Tally) -> str:
-    return f"{tally.blobs:,} blobs ({tally.bytes:,} bytes)"
+    return f"{tally.blobs:,} {'blob' if tally.blobs == 1 else 'blobs'} ({tally.bytes:,} bytes)"
 
 
 def _described(entry: BlobEntry) -> dict[str, Any]:
