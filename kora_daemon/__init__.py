@@ -49,6 +49,7 @@ from kora_daemon.server.services import Origin
 from kora_daemon.server.sync_server import Status, SyncServer
 from kora_daemon.server.transport import MemoryPeer, MemoryTransport, Transport, memory_transport
 from kora_daemon.server.validation import IGNORE, Reject, ValidationContext
+from kora_daemon.store.blobs.directory import DirectoryBlobs
 from kora_daemon.store.contract import Store
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.store.sqlite import SqliteStore
@@ -68,6 +69,7 @@ __all__ = [
     "Caller",
     "ConditionalWrite",
     "DataPlane",
+    "DirectoryBlobs",
     "KoraAuthProvider",
     "MemoryPeer",
     "MemoryStore",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from msgspec import to_builtins
@@ -16,13 +14,12 @@ from kora_daemon import blob_upkeep
 from kora_daemon.config import load_settings
 from kora_daemon.store.blobs.contract import BlobEntry, Kept
 from kora_daemon.store.blobs.gc import Tally
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+from koractl.formats import Format, Record, write_outcome, write_records
+from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
 
 app = typer.Typer(
     help="Files: what is kept, whether it is whole, deleting what nothing refers to.", no_args_is_help=True
 )
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -48,12 +45,12 @@ def gc(
     settings = load_settings(config)
     days = settings.blobs.gc_grace_days if grace is None else grace
     swept = blob_upkeep.delete_unused(settings, days, dry=dry_run, despite_encryption=despite_encryption)
-    if as_json:
-        _print(to_builtins(swept) | {"dry_run": dry_run, "grace_days": days})
-        return
-    typer.echo(f"{_counted(swept.live)} in use.")
-    typer.echo(f"{_counted(swept.waiting)} unused for less than {days:g} days, and kept.")
-    typer.echo(f"{_counted(swept.deleted)} {'would be' if dry_run else 'were'} deleted.")
+    sentence = (
+        f"{_counted(swept.live)} in use.\n"
+        f"{_counted(swept.waiting)} unused for less than {days:g} days, and kept.\n"
+        f"{_counted(swept.deleted)} {'would be' if dry_run else 'were'} deleted."
+    )
+    write_outcome(sentence, to_builtins(swept) | {"dryRun": dry_run, "graceDays": days}, as_json=as_json)
 
 
 @app.command("list")
@@ -61,12 +58,12 @@ def list_all(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG,
     """Print every blob: its hash, bytes, when it was stored and, if so, since when it is known to be unused."""
     del debug
     with blob_upkeep.opened_blobs(load_settings(config)) as blobs:
+        if as_json:
+            write_records(Format.JSON, (), map(_described, blobs.entries()))
+            return
         for entry in blobs.entries():
-            if as_json:
-                _print(_described(entry))
-            else:
-                unused = "" if entry.unused_since_ms is None else f"  unused since {_time(entry.unused_since_ms)}"
-                typer.echo(f"{entry.hash}  {entry.size_bytes:>11,}  {_time(entry.stored_at_ms)}{unused}")
+            unused = "" if entry.unused_since_ms is None else f"  unused since {_time(entry.unused_since_ms)}"
+            typer.echo(f"{entry.hash}  {entry.size_bytes:>11,}  {_time(entry.stored_at_ms)}{unused}")
 
 
 @app.command()
@@ -88,10 +85,8 @@ def verify(
                 found.append(entry.hash)
                 if not as_json:
                     typer.echo(f"{entry.hash} is damaged{', and was deleted' if delete else ''}.")
-    if as_json:
-        _print({"checked": checked, "damaged": found, "deleted": delete})
-    else:
-        typer.echo(f"{checked - len(found):,} of {checked:,} blobs are whole.")
+    said = f"{checked - len(found):,} of {checked:,} blobs are whole."
+    write_outcome(said, {"checked": checked, "damaged": found, "deleted": delete}, as_json=as_json)
     if found:
         raise typer.Exit(1)
 
@@ -107,19 +102,17 @@ def import_folder(
 ) -> None:
     """Take files over that were kept elsewhere; each is checked. May be run again."""
     del debug
-    counts: Counter[str] = Counter(imported=0, known=0, damaged=0, no_room=0)
-    names = {Kept.NEW: "imported", Kept.KNOWN: "known", Kept.FULL: "no_room", None: "damaged"}
+    counts: Counter[str] = Counter(imported=0, known=0, damaged=0, noRoom=0)
+    names = {Kept.NEW: "imported", Kept.KNOWN: "known", Kept.FULL: "noRoom", None: "damaged"}
     with blob_upkeep.opened_blobs(load_settings(config)) as blobs:
         for one in blob_upkeep.import_folder(blobs, folder):
             counts[names[one.kept]] += 1
-    if as_json:
-        _print(dict(counts))
-    else:
-        typer.echo(
-            f"Imported {counts['imported']:,} blobs; {counts['known']:,} were there already, "
-            f"{counts['damaged']:,} are damaged, for {counts['no_room']:,} there was no room."
-        )
-    if counts["damaged"] or counts["no_room"]:
+    said = (
+        f"Imported {counts['imported']:,} blobs; {counts['known']:,} were there already, "
+        f"{counts['damaged']:,} are damaged, for {counts['noRoom']:,} there was no room."
+    )
+    write_outcome(said, counts, as_json=as_json)
+    if counts["damaged"] or counts["noRoom"]:
         raise typer.Exit(1)
 
 
@@ -127,19 +120,14 @@ def _counted(tally: Tally) -> str:
     return f"{tally.blobs:,} {'blob' if tally.blobs == 1 else 'blobs'} ({tally.bytes:,} bytes)"
 
 
-def _described(entry: BlobEntry) -> dict[str, Any]:
+def _described(entry: BlobEntry) -> Record:
     return {
         "hash": entry.hash,
         "bytes": entry.size_bytes,
-        "stored_at": _time(entry.stored_at_ms),
-        "unused_since": None if entry.unused_since_ms is None else _time(entry.unused_since_ms),
+        "storedAt": _time(entry.stored_at_ms),
+        "unusedSince": None if entry.unused_since_ms is None else _time(entry.unused_since_ms),
     }
 
 
 def _time(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
-
-
-def _print(value: object) -> None:
-    json.dump(value, sys.stdout)
-    sys.stdout.write("\n")

@@ -79,8 +79,8 @@ class TestGc:
             "live": {"blobs": 3, "bytes": len(MANIFEST) + 16},
             "waiting": {"blobs": 1, "bytes": 7},
             "deleted": {"blobs": 0, "bytes": 0},
-            "dry_run": False,
-            "grace_days": 0.5,
+            "dryRun": False,
+            "graceDays": 0.5,
         }
 
     def test_a_log_without_anything_in_it_deletes_nothing(self, place: Place) -> None:
@@ -122,14 +122,14 @@ class TestList:
             "2023-11-14T22:13:20+00:00",
         ]
 
-    def test_json_lines(self, place: Place) -> None:
-        said = [json.loads(line) for line in place.kora("blobs", "list", "--json").out.splitlines()]
+    def test_json(self, place: Place) -> None:
+        said = place.kora("blobs", "list", "--json").json
         assert {one["hash"] for one in said} == place.there
         assert said[0] | {"hash": "", "bytes": 0} == {
             "hash": "",
             "bytes": 0,
-            "stored_at": "2023-11-14T22:13:20+00:00",
-            "unused_since": None,
+            "storedAt": "2023-11-14T22:13:20+00:00",
+            "unusedSince": None,
         }
 
 
@@ -167,7 +167,7 @@ class TestImport:
             "imported": 0,
             "known": 2,
             "damaged": 0,
-            "no_room": 0,
+            "noRoom": 0,
         }
 
     def test_from_a_folder_of_ours_into_the_database(self, place: Place, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ class TestImport:
         into = tmp_path / "into"
         into.mkdir()
         said = Kora(into, config=config)("blobs", "import", str(place.folder), "--json")
-        assert said.json == {"imported": 4, "known": 0, "damaged": 0, "no_room": 0}
+        assert said.json == {"imported": 4, "known": 0, "damaged": 0, "noRoom": 0}
         blobs = PostgresBlobs(url)
         blobs.open()
         assert {name: entry.holders for name, entry in kept(blobs).items()} == {name: {ALI} for name in place.there}

@@ -24,6 +24,7 @@ import typer
 from kora_daemon.config import load_settings
 from kora_daemon.schema_file import read_schema
 from koractl.app import app, main
+from tests.support.blobs import hashed
 from tests.support.network import Client, connected
 from tests.support.operations import wire_operation
 from tests.support.process import Daemon
@@ -139,6 +140,17 @@ def test_the_backup_page_can_be_followed(desk: Desk) -> None:
             Path("short.kora").write_bytes(content[:-200])
             Path("damaged.kora").write_bytes(content.replace(b"Paint", b"Faint"))
         desk.take(block)
+
+
+def test_the_page_about_files_can_be_followed(desk: Desk) -> None:
+    (first, *_) = blocks("records.md", "console")
+    desk.take(first)
+    place = desk.folder / "old-blobs" / hashed(b"x")[:2]
+    place.mkdir(parents=True)
+    (place / hashed(b"x")).write_bytes(b"x")
+    for block in blocks("blobs.md"):
+        desk.take(block)
+    assert (desk.folder / "backups" / "blobs" / hashed(b"x")[:2] / hashed(b"x")).read_bytes() == b"x"
 
 
 def test_what_the_auth_page_says_about_scopes_comes_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
