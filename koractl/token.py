@@ -88,7 +88,7 @@ def verify(
 
 def _auth(config: Path) -> AuthSettings:
     # Whatever else the file asks for is none of this command's business.
-    auth = load_settings(config, allow_pending=True).auth
+    auth = load_settings(config).auth
     if auth.kora is None and auth.jwt is None:
         raise KoraError(f'{config}: has no tokens to issue or verify; this is for kind = "kora" and for source = "jwt"')
     return auth

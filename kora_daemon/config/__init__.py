@@ -1,8 +1,8 @@
 """The configuration: `Settings`, read from a TOML file and the environment by `load_settings` (config.md).
 
 `settings` and `auth` declare every key; `keys`, `kinds` and `formats` are what they are declared with. `reader` turns a
-document into settings, `rules` and `auth_rules` say what keys must fulfil together, `pending` what is not there yet.
-`shown` and `reference` write settings and their documentation.
+document into settings, `rules` and `auth_rules` say what keys must fulfil together. `shown` and `reference` write
+settings and their documentation.
 """
 
 from kora_daemon.config.auth import (

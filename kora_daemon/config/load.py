@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kora_daemon.config.pending import pending_problems
 from kora_daemon.config.reader import Reader
 from kora_daemon.config.rules import RULES
 from kora_daemon.config.settings import Settings
 from kora_daemon.errors import ConfigError
 
 
-def load_settings(path: Path, environ: Mapping[str, str] | None = None, *, allow_pending: bool = False) -> Settings:
+def load_settings(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of a TOML file, with overrides from the environment (`os.environ` unless given).
 
-    `allow_pending` judges the shape alone and lets features pass that are not there yet (`config.pending`).
     Raises `ConfigError` with every problem there is.
     """
     reader = Reader(path, os.environ if environ is None else environ)
@@ -26,9 +24,8 @@ def load_settings(path: Path, environ: Mapping[str, str] | None = None, *, allow
     for rule in RULES:
         if not rule.concerns(reader.broken) and (complaint := rule.complaint(settings)):
             reader.refuse(rule.paths[0], complaint)
-    problems = reader.problems + ([] if allow_pending else pending_problems(settings))
-    if problems:
-        raise ConfigError(problems)
+    if reader.problems:
+        raise ConfigError(reader.problems)
     return settings
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from kora_daemon.config.json_schema import SCHEMA_FILE, config_schema_text
 from kora_daemon.config.keys import Key, Table, declared_in, environment_name
-from kora_daemon.config.pending import PENDING
 from kora_daemon.config.settings import Settings
 from kora_daemon.config.toml_text import toml_text
 
@@ -56,9 +55,6 @@ SAMPLE_HEAD = """\
 def reference_markdown() -> str:
     """The text of docs/configuration.md."""
     lines = [REFERENCE_HEAD, *_reference_table(Settings, "", live=False)]
-    if PENDING:
-        lines += ["", "## Not there yet", "", "These are understood, and refused for now:", ""]
-        lines += [f"* `{one.path}`{f', {one.feature}' if one.feature else ''}: {one.until_then}." for one in PENDING]
     return "\n".join(lines) + "\n"
 
 
@@ -104,22 +100,17 @@ def _variable(path: str) -> str:
 
 def _sample_table(cls: type[Any], path: str, *, live: bool) -> Iterator[str]:
     for name, key in _keys(cls).items():
-        yield from _comment(key.doc + _not_yet(f"{path}.{name}" if path else name))
+        yield from _comment(key.doc)
         value = key.example if key.default is None else key.kind.dump(key.default)
         yield f"{'' if live and key.default is not None else '#'}{name} = {toml_text(value)}"
     for here, heading, table in _below(cls, path):
         live_here = live and table.form == "always"
-        yield from ("", *_comment(table.doc + _not_yet(here)), f"{'' if live_here else '#'}{heading}")
+        yield from ("", *_comment(table.doc), f"{'' if live_here else '#'}{heading}")
         yield from _sample_table(table.cls, here, live=live_here)
 
 
 def _comment(text: str) -> list[str]:
     return [f"# {line}" for line in wrap(text, 117)]
-
-
-def _not_yet(path: str) -> str:
-    marks = (f": {one.feature}" if one.feature else "" for one in PENDING if one.path == path)
-    return "".join(f" (Not there yet{mark}.)" for mark in marks)
 
 
 def write_all(root: Path) -> None:

@@ -14,9 +14,18 @@ NO_CODES = {"SO_PEERCRED", "SCHEMA_MISMATCH"}
 CODE_TABLES = ("Codes of errors", "Codes of refused operations", "Codes of the data API")
 
 
-def named(pattern: str) -> set[str]:
-    """What the source says somewhere."""
-    return {found for text in SOURCES.values() for found in re.findall(pattern, text)}
+WHO_SPEAKS = ("apply", "http", "protocol", "server", "wire")
+"""The packages that tell devices and back ends what is wrong."""
+
+
+def named(pattern: str, packages: tuple[str, ...] = ()) -> set[str]:
+    """What the source says somewhere, or in some packages."""
+    return {
+        found
+        for path, text in SOURCES.items()
+        if not packages or path.relative_to(ROOT / "kora_daemon").parts[0] in packages
+        for found in re.findall(pattern, text)
+    }
 
 
 def explained(heading: str) -> set[str]:
@@ -27,7 +36,7 @@ def explained(heading: str) -> set[str]:
 
 
 def test_codes() -> None:
-    codes = named(r'"([A-Z]{2,}(?:_[A-Z]+)+)"') - NO_CODES
+    codes = named(r'"([A-Z]{2,}(?:_[A-Z]+)+)"', WHO_SPEAKS) - NO_CODES
     codes |= {problem.upper().replace("-", "_") for problem in get_args(QueryProblem)}
     in_tables = set().union(*map(explained, CODE_TABLES))
     assert codes - in_tables == {"DUPLICATE_HANDSHAKE"}

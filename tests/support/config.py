@@ -9,19 +9,17 @@ from kora_daemon.config import Settings, load_settings
 from kora_daemon.errors import ConfigError
 
 
-def load(folder: Path, toml: str, environ: Mapping[str, str] | None = None, *, allow_pending: bool = False) -> Settings:
+def load(folder: Path, toml: str, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of a kora.toml with this text, and of no other environment than this."""
     file = folder / "kora.toml"
     file.write_text(toml, encoding="utf-8")
-    return load_settings(file, environ or {}, allow_pending=allow_pending)
+    return load_settings(file, environ or {})
 
 
-def problems(
-    folder: Path, toml: str, environ: Mapping[str, str] | None = None, *, allow_pending: bool = True
-) -> list[str]:
+def problems(folder: Path, toml: str, environ: Mapping[str, str] | None = None) -> list[str]:
     """What is wrong with it, without the folder in the file's name; of its shape only, unless told otherwise."""
     try:
-        load(folder, toml, environ, allow_pending=allow_pending)
+        load(folder, toml, environ)
     except ConfigError as error:
         return [problem.replace(f"{folder}/", "") for problem in error.problems]
     return []

@@ -20,7 +20,7 @@ def diagnosed(folder: Path, toml: str) -> dict[str, Diagnosis]:
 
 def settings(folder: Path, toml: str = "") -> Settings:
     """Settings that may name files that are not there."""
-    return load(folder, toml, allow_pending=True)
+    return load(folder, toml)
 
 
 def finding(checks: Iterable[Check], name: str) -> Finding | None:

@@ -14,7 +14,6 @@ import pytest
 
 from kora_daemon.config import Settings, load_settings
 from kora_daemon.config.keys import Key, Table, environment_name, walk
-from kora_daemon.config.pending import PENDING, pending_problems
 from kora_daemon.config.reader import Reader
 from kora_daemon.config.reference import reference_markdown, sample_toml
 from kora_daemon.config.toml_text import toml_text
@@ -119,8 +118,3 @@ def test_the_scopes_of_the_public_forms_name_what_its_schema_has() -> None:
     for scopes in (auth.scopes, auth.anonymous.scopes):
         for name, fields in scopes.items():
             assert fields.keys() - {READ_ONLY} <= collections[name]["fields"].keys()
-
-
-def test_pending_features_are_about_paths_that_exist() -> None:
-    assert {one.path for one in PENDING} <= {path for path, _ in walk(Settings)}
-    assert pending_problems(Settings()) == []

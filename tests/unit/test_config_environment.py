@@ -81,7 +81,6 @@ def test_texts_inside_lists_and_tables_do_too(tmp_path: Path) -> None:
         group_by = ["${FIELD}"]
         """,
         {"HOST": "hook:9000", "TOKEN": "t", "FIELD": "orgId"},
-        allow_pending=True,
     )
     assert settings.auth.url == "http://hook:9000/auth"
     assert settings.auth.headers == {"Authorization": "Bearer t"}
@@ -154,7 +153,7 @@ def test_a_variable_reaches_a_nested_table_that_the_file_does_not_have(tmp_path:
         "KORA_AUTH__JWT__ISSUER": "https://id.example.org",
         "KORA_AUTH__SCOPES": '{ todos = { userId = "{sub}" } }',
     }
-    auth = load(tmp_path, "", environ, allow_pending=True).auth
+    auth = load(tmp_path, "", environ).auth
     assert auth.jwt is not None
     assert auth.jwt.algorithms == ("HS256", "HS512")
     assert auth.jwt.secret == "a,b"
@@ -185,7 +184,7 @@ def test_a_secret_in_a_variable_is_never_cut_at_a_comma(tmp_path: Path) -> None:
         "KORA_AUTH__KORA__SECRET": secret,
         "KORA_AUTH__KORA__DATABASE": "sqlite:auth.db",
     }
-    kora = load(tmp_path, "", environ, allow_pending=True).auth.kora
+    kora = load(tmp_path, "", environ).auth.kora
     assert kora is not None
     assert kora.secret == (secret,)
     assert kora.database == f"sqlite:{tmp_path}/auth.db"
@@ -193,7 +192,7 @@ def test_a_secret_in_a_variable_is_never_cut_at_a_comma(tmp_path: Path) -> None:
 
 def test_the_schema_is_the_one_top_level_key_with_a_variable(tmp_path: Path) -> None:
     (tmp_path / "app.json").write_text("{}")
-    settings = load(tmp_path, "", {"KORA_SCHEMA": "app.json"}, allow_pending=True)
+    settings = load(tmp_path, "", {"KORA_SCHEMA": "app.json"})
     assert settings.schema == tmp_path / "app.json"
 
 

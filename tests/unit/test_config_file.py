@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from kora_daemon.config import ServerSettings, Settings, StoreSettings, load_settings, pending
+from kora_daemon.config import ServerSettings, Settings, StoreSettings, load_settings
 from kora_daemon.config.keys import Key, walk
-from kora_daemon.config.pending import Pending
 from kora_daemon.errors import ConfigError
 from tests.support.config import load, problems
 

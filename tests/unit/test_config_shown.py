@@ -47,11 +47,11 @@ group_by = ["orgId"]
 
 def test_what_is_shown_is_toml_that_means_the_same(tmp_path: Path) -> None:
     for toml in ("", WITH_EVERYTHING):
-        settings = load(tmp_path, toml, allow_pending=True)
+        settings = load(tmp_path, toml)
         shown = tmp_path / "elsewhere" / "shown.toml"
         shown.parent.mkdir(exist_ok=True)
         shown.write_text(effective_toml(settings))
-        again = load_settings(shown, {}, allow_pending=True)
+        again = load_settings(shown, {})
         assert (again.server, again.auth, again.static, again.routes) == (
             settings.server,
             settings.auth,

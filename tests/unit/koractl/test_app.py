@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from kora_daemon.config import Settings, pending
-from kora_daemon.config.pending import Pending
+from kora_daemon.config import Settings
 from kora_daemon.errors import KoraError, StoreUnavailable
 from kora_daemon.version import VERSION
 from koractl.app import main
@@ -118,18 +117,6 @@ def test_a_good_file_is_checked_without_serving(kora: Run, daemon: Callable[[Ser
     for command in (["serve", "--check"], ["config", "check"]):
         code, out, err = kora(*command)
         assert (code, out.partition("\n")[0], err) == (0, "kora.toml is fine.", "")
-
-
-def test_a_feature_to_come_is_refused_before_anything_starts(
-    kora: Run, daemon: Callable[[Serve], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    to_come = Pending("static", "", lambda settings: settings.static is not None, "leave it out")
-    monkeypatch.setattr(pending, "PENDING", (to_come,))
-    daemon(lambda settings, on_ready: pytest.fail("it was served"))
-    Path("kora.toml").write_text('[blobs]\nkind = "directory"')
-    code, out, err = kora("serve")
-    assert (code, out) == (78, "")
-    assert "blobs.kind (kora.toml): not there yet" in err
 
 
 def test_serve_runs_the_daemon_and_says_on_one_line_where_it_is(kora: Run, daemon: Callable[[Serve], None]) -> None:
