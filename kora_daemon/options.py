@@ -16,6 +16,7 @@ from kora_daemon.server.blob_keeper import BlobRules
 from kora_daemon.server.deflate import Compression
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
+from kora_daemon.server.polling import PollingOptions
 from kora_daemon.server.writer import STORE_PATIENCE_S
 
 _ACCEPTED_SCOPES: dict[str, AcceptedScope] = {"full": "full", "collections": "collections", "none": "none"}
@@ -52,6 +53,13 @@ def server_options(settings: Settings, parts: Parts | None = None) -> ServerOpti
         blobs=BlobRules(settings.blobs.max_blob_bytes, settings.blobs.max_unused_bytes),
         handshake_timeout=limits.handshake_timeout,
         ping_interval=limits.ping_interval,
+        polling=PollingOptions(
+            limits.poll_hold,
+            limits.poll_idle,
+            limits.max_polling_sessions,
+            limits.max_message_bytes,
+            limits.max_buffered_bytes,
+        ),
         auth=AuthRules(
             settings.auth.timeout,
             settings.auth.require_scopes,
@@ -113,4 +121,5 @@ def listener_options(settings: Settings) -> ListenerOptions:
         settings.limits.max_message_bytes,
         settings.limits.max_buffered_bytes,
         Compression(server.compression_min_bytes) if server.compression else None,
+        server.allowed_origins,
     )

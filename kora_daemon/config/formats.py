@@ -17,6 +17,7 @@ Scalar = str | int | float | bool
 
 _HOST_NAME = re.compile(r"(?=.{1,253}$)(?!.*(?:^|\.)\d+$)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
 _HTTP_PATH = re.compile(r"/[!-~]*")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 _HOOK = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -67,6 +68,14 @@ def http_path() -> Kind[str]:
         'a path that begins with "/", is not under "/__kora" and not "/health" or "/ready"',
         fits,
         text_schema(pattern=r"^/[!-~]*$"),
+    )
+
+
+def origin() -> Kind[str]:
+    """Where web pages come from, as browsers write it; "*" = anywhere."""
+    return kind_of_text(
+        'an origin such as "https://app.example.org" (scheme, host, port if it is not the usual one), or "*"',
+        lambda given: given == "*" or _ORIGIN.fullmatch(given) is not None,
     )
 
 

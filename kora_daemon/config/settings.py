@@ -72,6 +72,12 @@ class ServerSettings:
     compression_min_bytes: int = key(
         integer(64, _MOST_BYTES), 1024, "Messages of fewer bytes are sent as they are: compressing them does not pay."
     )
+    allowed_origins: tuple[str, ...] = key(
+        list_of(formats.origin(), "a list of origins"),
+        (),
+        "Origins of web pages that may connect besides those of the daemon's own host, over HTTP and by WebSocket; "
+        '"*" = any. Empty: any by WebSocket, none over HTTP.',
+    )
     shutdown_grace: float = key(number(0, _MOST_SECONDS), 10.0, "Seconds to drain sessions on SIGTERM.")
     shutdown_spread: float = key(
         number(0, _MOST_SECONDS),
@@ -117,6 +123,13 @@ class LimitSettings:
     ping_interval: float = key(
         number(0, _MOST_SECONDS, above=True), 25.0, "Seconds between pings; two missed pongs end a session."
     )
+    poll_hold: float = key(
+        number(0, 600), 25.0, "HTTP long-polling: seconds that a request is held while there is no message for it."
+    )
+    poll_idle: float = key(
+        number(1, _MOST_SECONDS), 120.0, "HTTP long-polling: seconds without a request after which a session is closed."
+    )
+    max_polling_sessions: int = key(integer(1), 10_000, "HTTP long-polling: sessions at a time.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

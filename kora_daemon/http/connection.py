@@ -37,11 +37,11 @@ class Upgrade(Struct, frozen=True):
 
 
 class Caller(Struct, frozen=True):
-    """Who is at the other end. `address_of` tells it for a request's headers, which a trusted proxy may have set."""
+    """Who is at the other end, by a request's headers, which a trusted proxy may have set."""
 
     address_of: Callable[[Mapping[str, str]], str]
     is_local: bool = False
-    is_secure: bool = False
+    is_secure_of: Callable[[Mapping[str, str]], bool] = lambda _headers: False
 
 
 class HttpConnection:
@@ -145,7 +145,7 @@ class HttpConnection:
             Body(self._next_chunk, int(length) if length.isdecimal() else None),
             self._caller.address_of(headers),
             self._caller.is_local,
-            self._caller.is_secure,
+            self._caller.is_secure_of(headers),
         )
 
     async def _next_chunk(self) -> bytes:
@@ -165,6 +165,14 @@ class HttpConnection:
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     async def _respond(self, request: Request, response: Response) -> None:
+        try:
+            await self._write(request, response)
+        except BaseException:
+            response.lost()
+            raise
+        response.sent()
+
+    async def _write(self, request: Request, response: Response) -> None:
         body = response.body
         length = ("content-length", str(len(body))) if isinstance(body, bytes) else ("transfer-encoding", "chunked")
         named = {name for name, _ in response.headers}
@@ -189,7 +197,6 @@ class HttpConnection:
             data = b""
         data += self._http.send(h11.EndOfMessage()) or b""
         await self._send(data)
-        response.sent()
 
     async def _send_pieces(self, request: Request, head: bytes, body: AsyncIterator[bytes]) -> None:
         async with aclosing(body) as pieces:  # type: ignore[type-var]

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from http.cookies import CookieError, SimpleCookie
 
+from kora_daemon.http.credentials import COOKIE, HEADER, PARAMETER
 from kora_daemon.http.messages import Answer, Request, Response
 from kora_daemon.http.static_files import is_navigation
-
-SESSION_HEADER = "x-kora-session"
-SESSION_PARAMETER = "clientId"
-SESSION_COOKIE = "kora_session"
 
 
 def shared_path(app: Answer, sync: Answer) -> Answer:
@@ -31,9 +28,9 @@ def shared_path(app: Answer, sync: Answer) -> Answer:
 
 def names_device(request: Request) -> bool:
     """Whether a request says which device it is of, as those that poll do (wire.md section 11)."""
-    if SESSION_HEADER in request.headers or SESSION_PARAMETER in request.query:
+    if HEADER in request.headers or PARAMETER in request.query:
         return True
     try:
-        return SESSION_COOKIE in SimpleCookie(request.headers.get("cookie", ""))
+        return COOKIE in SimpleCookie(request.headers.get("cookie", ""))
     except CookieError:
         return False

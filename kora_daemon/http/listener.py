@@ -40,6 +40,8 @@ class ListenerOptions(Struct, frozen=True):
     max_buffered_bytes: int = 33_554_432
     compression: Compression | None = Compression()
     """For devices that offer permessage-deflate; None = none is compressed."""
+    allowed_origins: Sequence[str] = ()
+    """Of web pages, besides the daemon's own; none = any by WebSocket, no other over HTTP."""
 
 
 class Listener:
@@ -48,13 +50,14 @@ class Listener:
     def __init__(self, server: SyncServer, routes: Routes, options: ListenerOptions) -> None:
         self._server = server
         self._routes = routes
-        self._options = options
         self.pulses: Sequence[Pulse] = ()
         """One for each address, while accepting."""
+        self.reconfigure(options)
 
     def reconfigure(self, options: ListenerOptions) -> None:
         """Use these options for the connections to come; the addresses stay."""
         self._options = options
+        self._routes.origins.allowed = frozenset(options.allowed_origins)
 
     async def open(self) -> list[trio.SocketListener]:
         """Bind all addresses; with port 0 all of them get the same free one. Raises OSError."""
@@ -110,7 +113,9 @@ class Listener:
             peer: str = accepted.socket.getpeername()[0]
         except OSError:
             peer = "unknown"
-        return Caller(lambda headers: self._address(peer, headers), is_secure=self._options.tls is not None)
+        return Caller(
+            lambda headers: self._address(peer, headers), is_secure_of=lambda headers: self._is_secure(peer, headers)
+        )
 
     def _address(self, address: str, headers: Mapping[str, str]) -> str:
         """Who is calling: the peer, or what a trusted proxy says it forwards for."""
@@ -119,6 +124,11 @@ class Listener:
                 break
             address = forwarded.strip()
         return address[:64]
+
+    def _is_secure(self, peer: str, headers: Mapping[str, str]) -> bool:
+        return self._options.tls is not None or (
+            self._is_trusted(peer) and headers.get("x-forwarded-proto", "").lower() in ("https", "wss")
+        )
 
     def _is_trusted(self, address: str) -> bool:
         try:

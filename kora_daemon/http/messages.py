@@ -70,7 +70,7 @@ class Request(Struct, frozen=True):
     is_local: bool = False
     """It came through the control socket, which only the daemon's own user can open."""
     is_secure: bool = False
-    """It came over TLS of ours."""
+    """It came over TLS, of ours or of a trusted proxy."""
 
     @property
     def wants_upgrade(self) -> bool:
@@ -115,6 +115,8 @@ class Response(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
     sent: Callable[[], None] = _nobody_waits
     """Called once all of it is in the kernel's hands."""
+    lost: Callable[[], None] = _nobody_waits
+    """Called instead when that fails."""
 
 
 def json_response(status: int, value: Mapping[str, Any], **headers: str) -> Response:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from kora_daemon.http.access import Access, Role
 from kora_daemon.http.messages import HttpError, Request, Response
+from kora_daemon.http.origins import Origins
 
 
 class Route(Struct, frozen=True):
@@ -29,9 +30,10 @@ class Route(Struct, frozen=True):
 class Routes:
     """Finds the route of a request: the path itself, else the longest one above it."""
 
-    def __init__(self, access: Access, routes: Iterable[Route], sync_path: str) -> None:
+    def __init__(self, access: Access, routes: Iterable[Route], sync_path: str, origins: Origins | None = None) -> None:
         self._access = access
         self._sync_path = sync_path
+        self.origins = origins or Origins()
         self._exact: dict[str, list[Route]] = {}
         self._above: dict[str, list[Route]] = {}
         for route in routes:
@@ -44,12 +46,13 @@ class Routes:
             self._above.setdefault(route.path.rstrip("/"), []).append(route)
 
     def accepts_upgrade(self, request: Request) -> bool:
-        """Whether a WebSocket may be opened here; a malformed upgrade is answered like a plain request."""
+        """Whether a WebSocket may be opened here, from this page; what may not is answered like a plain request."""
         return (
             request.path == self._sync_path
             and request.method == "GET"
             and request.headers.get("sec-websocket-version") == "13"
             and "sec-websocket-key" in request.headers
+            and self.origins.let_upgrade(request)
         )
 
     async def answer(self, request: Request) -> Response:
@@ -73,7 +76,7 @@ class Routes:
                 if route.role is not None:
                     self._access.require(request, route.role)
                 return await route.answer(request)
-        possible = sorted({method for route in found for method in route.methods})
+        possible = sorted({method for route in found for method in route.methods} - {"OPTIONS"})
         if "GET" in possible and found[0].path != self._sync_path:
             possible.insert(1, "HEAD")
         raise HttpError(405, f"{request.method} is not possible here", allow=", ".join(possible))

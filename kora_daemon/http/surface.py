@@ -12,15 +12,18 @@ from kora_daemon.http.events import events_route
 from kora_daemon.http.explain import explain_route
 from kora_daemon.http.front_page import shared_path
 from kora_daemon.http.health import health_route
-from kora_daemon.http.messages import Request, Response, text_response
+from kora_daemon.http.messages import Answer
 from kora_daemon.http.metrics import metrics_route
+from kora_daemon.http.origins import Origins
 from kora_daemon.http.own_routes import OwnRoutes
+from kora_daemon.http.polling import PollingEndpoint
 from kora_daemon.http.ready import ready_route
 from kora_daemon.http.routes import Route, Routes
 from kora_daemon.http.sessions import session_routes
 from kora_daemon.http.static_files import AppFiles
 from kora_daemon.http.status import StatusBoard, status_route
 from kora_daemon.http.tail import tail_route
+from kora_daemon.server.polling_sessions import PollingSessions
 from kora_daemon.server.sync_server import SyncServer
 
 
@@ -36,9 +39,10 @@ def surface(server: SyncServer, sync_path: str, access: Access | None = None, ex
     """The routes of a daemon whose devices connect to `sync_path`."""
     extras = extras or Extras()
     access = access or Access()
-    board = StatusBoard(server)
+    board, origins = StatusBoard(server), Origins()
+    polling = PollingEndpoint(PollingSessions(server), origins)
     routes = [
-        _sync_route(sync_path, extras.app),
+        _sync_route(sync_path, polling.answer, extras.app),
         health_route(server),
         ready_route(server),
         status_route(board),
@@ -54,14 +58,9 @@ def surface(server: SyncServer, sync_path: str, access: Access | None = None, ex
     ]
     if extras.app is not None:
         routes.append(Route("/", ("GET",), extras.app.answer, below=True))
-    return Routes(access, routes, sync_path)
+    return Routes(access, routes, sync_path, origins)
 
 
-def _sync_route(path: str, app: AppFiles | None) -> Route:
-    answer = _only_websockets if app is None or path != "/" else shared_path(app.answer, _only_websockets)
-    return Route(path, ("GET",), answer)
-
-
-async def _only_websockets(_request: Request) -> Response:
-    text = "This is a Kora sync endpoint: open a WebSocket (RFC 6455, version 13) here"
-    return text_response(426, text, upgrade="websocket", connection="Upgrade", **{"sec-websocket-version": "13"})
+def _sync_route(path: str, polling: Answer, app: AppFiles | None) -> Route:
+    answer = polling if app is None or path != "/" else shared_path(app.answer, polling)
+    return Route(path, ("GET", "POST", "OPTIONS"), answer)

@@ -29,28 +29,28 @@ class Lobby:
         """The name of the limit that keeps another connection from this address out, None when it may come in."""
         if 0 < self.most <= len(self._waiting):
             return "max_unauthenticated"
-        if address is not None and 0 < self.most_per_address <= self._from[_household(address)]:
+        if address is not None and 0 < self.most_per_address <= self._from[household(address)]:
             return "max_unauthenticated_per_address"
         return None
 
     def enter(self, number: int, address: str | None) -> None:
         """Connection `number` waits."""
-        household = None if address is None else _household(address)
-        self._waiting[number] = household
-        if household is not None:
-            self._from[household] += 1
+        home = None if address is None else household(address)
+        self._waiting[number] = home
+        if home is not None:
+            self._from[home] += 1
 
     def leave(self, number: int) -> None:
         """It does not wait any more."""
-        household = self._waiting.pop(number, None)
-        if household is not None:
-            self._from[household] -= 1
-            if not self._from[household]:
-                del self._from[household]
+        home = self._waiting.pop(number, None)
+        if home is not None:
+            self._from[home] -= 1
+            if not self._from[home]:
+                del self._from[home]
 
 
-def _household(address: str) -> str:
-    """Who shares the limit of an address."""
+def household(address: str) -> str:
+    """Who shares what is counted or kept by address: an IPv6 address stands for all of its network."""
     try:
         parsed = ip_address(address)
     except ValueError:

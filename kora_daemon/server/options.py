@@ -10,6 +10,7 @@ from kora_daemon.protocol.rules import AcceptedScope
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.blob_keeper import BlobRules
 from kora_daemon.server.identification import AuthRules
+from kora_daemon.server.polling import PollingOptions
 from kora_daemon.server.validation import DEFAULT_TIMEOUT_S, Validator
 from kora_daemon.server.writer import STORE_PATIENCE_S
 
@@ -34,6 +35,7 @@ class ServerOptions(Struct, frozen=True):
     """Scope fields whose values tell who shares presence; () = sessions with equal scopes do."""
     handshake_timeout: float = 10.0
     ping_interval: float = 25.0
+    polling: PollingOptions = PollingOptions()
     apply: ApplyRules = ApplyRules()
     validator: Validator | None = None
     validator_timeout: float = DEFAULT_TIMEOUT_S

@@ -35,6 +35,7 @@ from kora_daemon.server.measures import Measures
 from kora_daemon.server.neighbours import Neighbours
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.oversight import Oversight
+from kora_daemon.server.polling import PollingOptions
 from kora_daemon.server.pulse import Pulse
 from kora_daemon.server.readers import Readers, encode_entry
 from kora_daemon.server.rechecks import Rechecks
@@ -91,6 +92,7 @@ class SyncServer:
         self._services: Services | None = None
         self._operations_at_start = 0
         self._channel: Channel | None = None
+        self._core: trio.Nursery | None = None
         self._started_at = 0.0
         self._telemetry = Telemetry(Measures(), Journal())
         self._oversight: Oversight | None = None
@@ -122,6 +124,7 @@ class SyncServer:
             services = self._build(await thread.run(self._store.frontier))
             self._started_at = trio.current_time()
             async with trio.open_nursery() as core:
+                self._core = core
                 core.start_soon(services.hub.run)
                 core.start_soon(services.hub.sweep)
                 core.start_soon(self.measures.watch_loop)
@@ -154,7 +157,7 @@ class SyncServer:
                     await services.side.finish()
                 services.writer.finish()
         finally:
-            self._services = None
+            self._services = self._core = None
             with trio.CancelScope(shield=True):
                 await self._close(thread)
             self._stopped.set()
@@ -266,6 +269,17 @@ class SyncServer:
                 self._lobby.leave(connection.number)
                 self._admitted -= limit is None
                 del self._connections[connection]
+
+    def adopt(self, transport: Transport, origin: Origin) -> None:
+        """Serve a device whose transport outlives the task that brings it; returns at once."""
+        if self._core is None:
+            raise RuntimeError("the server is not running: call start first")
+        self._core.start_soon(self.handle_connection, transport, origin)
+
+    @property
+    def polling_options(self) -> PollingOptions:
+        """What devices may cost that come by HTTP requests."""
+        return self._options.polling
 
     def _limit_reached(self, address: str | None) -> str | None:
         """The name of the limit that keeps one more connection from this address out."""

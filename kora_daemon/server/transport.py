@@ -9,6 +9,16 @@ import trio
 
 from kora_daemon.wire.frame import Frame
 
+_SPARE_PART = 4
+"""Live traffic that is not stored fills at most one part in so many of a queue; the rest is for operations."""
+
+
+def has_room(buffered_bytes: int, size_bytes: int, limit_bytes: int) -> bool:
+    """Whether a frame that can be done without may join a queue: it stays below a quarter of its limit, or is empty."""
+    return buffered_bytes + size_bytes <= limit_bytes // _SPARE_PART or (
+        buffered_bytes == 0 and size_bytes <= limit_bytes
+    )
+
 
 class Receiver(Protocol):
     """The connection's side: where a transport puts what the peer sent."""

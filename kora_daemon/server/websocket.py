@@ -10,13 +10,11 @@ import trio_websocket
 from kora_daemon.server.deflate import Agreement
 from kora_daemon.server.framing import deflated_frame_bytes, frame_bytes
 from kora_daemon.server.stream import RECEIVE_BYTES, FrameStream
-from kora_daemon.server.transport import Receiver
+from kora_daemon.server.transport import Receiver, has_room
 from kora_daemon.wire.frame import Frame
 
 UPGRADE_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
-_SPARE_PART = 4
-"""Live traffic that is not stored fills at most one part in so many of a queue; the rest is for operations."""
 HANDSHAKE_MESSAGE_BYTES = 4 << 20
 """Before its handshake was accepted a peer may not send more than this in a message."""
 
@@ -108,10 +106,7 @@ class WebSocketTransport:
 
     def has_room_for(self, size_bytes: int) -> bool:
         """Whether the queue stays below a quarter of its limit, or is empty."""
-        buffered = self._outbox.buffered_bytes
-        return buffered + size_bytes <= self._max_buffered_bytes // _SPARE_PART or (
-            buffered == 0 and size_bytes <= self._max_buffered_bytes
-        )
+        return has_room(self._outbox.buffered_bytes, size_bytes, self._max_buffered_bytes)
 
     def delivered(self) -> bool:
         """Whether the peer's kernel has everything."""

@@ -65,7 +65,7 @@ async def test_an_unknown_path_is_404_and_says_where_devices_connect() -> None:
         assert b"/kora-sync" in answer.body
 
 
-@pytest.mark.parametrize(("path", "allow"), [("/health", "GET, HEAD"), ("/sync", "GET")])
+@pytest.mark.parametrize(("path", "allow"), [("/health", "GET, HEAD"), ("/sync", "GET, POST")])
 async def test_another_method_is_405_and_says_which_are_possible(path: str, allow: str) -> None:
     async with running_server(path="/sync") as host, http_client(host.port) as client:
         answer = await client.ask(path, "DELETE")
@@ -77,9 +77,18 @@ async def test_a_request_with_a_body_is_answered() -> None:
         assert (await client.ask("/health", "POST", b"a body")).status == 405
 
 
-async def test_a_browser_at_the_sync_path_is_told_to_upgrade() -> None:
+async def test_a_browser_at_the_sync_path_is_told_what_to_do_there() -> None:
     async with running_server() as host, http_client(host.port) as client:
         answer = await client.ask("/")
+        assert answer.status == 400
+        assert b"WebSocket" in answer.body
+        assert b"clientId" in answer.body
+
+
+async def test_an_upgrade_that_a_proxy_took_apart_is_426_at_once() -> None:
+    async with running_server() as host, http_client(host.port) as client:
+        left = {name: value for name, value in UPGRADE.items() if name not in ("connection", "upgrade")}
+        answer = await client.ask("/?clientId=a", headers=left)
         assert (answer.status, answer.headers["upgrade"]) == (426, "websocket")
 
 
@@ -90,7 +99,7 @@ async def test_a_query_does_not_change_the_path() -> None:
 
 async def test_one_connection_serves_several_requests() -> None:
     async with running_server() as host, http_client(host.port) as client:
-        for path, status in [("/health", 200), ("/nowhere", 404), ("/", 426), ("/health", 200)]:
+        for path, status in [("/health", 200), ("/nowhere", 404), ("/", 400), ("/health", 200)]:
             assert (await client.ask(path)).status == status
 
 

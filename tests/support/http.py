@@ -40,7 +40,12 @@ class HttpClient:
         await self._stream.send_all(data)
 
     async def ask(
-        self, target: str, method: str = "GET", body: bytes = b"", headers: dict[str, str] | None = None
+        self,
+        target: str,
+        method: str = "GET",
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> Answer:
         """A request and its answer."""
         if self._http.our_state is h11.DONE:
@@ -51,7 +56,7 @@ class HttpClient:
         request = h11.Request(method=method, target=target, headers=list(named.items()))
         data = (self._http.send(request) or b"") + (self._http.send(h11.Data(data=body)) or b"")
         await self.say(data + (self._http.send(h11.EndOfMessage()) or b""))
-        return await self._answer()
+        return await self._answer(patience_s)
 
     async def hear(self, method: str) -> Answer:
         """The answer to a request that was sent by `say`."""
@@ -81,10 +86,10 @@ class HttpClient:
                 self._http.receive_data(bytes(await self._stream.receive_some()))
         return event
 
-    async def _answer(self) -> Answer:
+    async def _answer(self, patience_s: float = PATIENCE_S) -> Answer:
         status, body = 0, b""
         headers: dict[str, str] = {}
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(patience_s):
             while True:
                 event = self._http.next_event()
                 if event is h11.NEED_DATA:

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -244,7 +245,7 @@ class Replay:
                 pass
 
     async def _listen(self, connection: int, task_status: trio.TaskStatus[None]) -> None:
-        async with connected(self._url) as client:
+        async with self._connect(connection) as client:
             self._clients[connection] = client
             task_status.started()
             try:
@@ -255,6 +256,11 @@ class Replay:
                 if connection not in self._left:
                     self.closes[connection] = closed.code
                     self._news.set()
+
+    def _connect(self, connection: int) -> AbstractAsyncContextManager[Client]:
+        """How the device of this connection connects."""
+        del connection
+        return connected(self._url)
 
     async def _leave(self, connection: int) -> None:
         if connection not in self.closes:
