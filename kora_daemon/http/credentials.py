@@ -47,7 +47,7 @@ def read_credentials(request: Request) -> Credentials:
 
 def require_same_token(credentials: Credentials, auth_token: object) -> None:
     """Raises HttpError when a handshake carries another token than its request, and those to come."""
-    if auth_token is None or (
+    if auth_token in (None, "") or (
         isinstance(auth_token, str)
         and credentials.token is not None
         and hmac.compare_digest(token_digest(auth_token), token_digest(credentials.token))

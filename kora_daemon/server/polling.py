@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import structlog
 import trio
 from msgspec import Struct
 
@@ -18,6 +19,12 @@ from kora_daemon.wire.frame import Frame
 
 LAST_WORDS_BYTES = 16 << 10
 """Kept for a device that did not come for them while its session closed; more than that is thrown away."""
+
+
+SUSPICIOUS = 20
+"""So often a poll comes while another one waits: no longer because connections were lost."""
+
+log = structlog.get_logger("kora.polling")
 
 
 class PollingOptions(Struct, frozen=True):
@@ -54,8 +61,9 @@ class Waiting(Struct, frozen=True):
 class PollingTransport:
     """One device. `gone` is called at the end, once."""
 
-    def __init__(self, options: PollingOptions, gone: Callable[[], None]) -> None:
+    def __init__(self, options: PollingOptions, address: str, gone: Callable[[], None]) -> None:
         self._options = options
+        self._address = address
         self._gone = gone
         self._changes = Changes()
         self._receiver: Receiver | None = None
@@ -64,6 +72,8 @@ class PollingTransport:
         self._is_fetching = False
         """The answer with the oldest message is being written."""
         self._newest_poll: object = None
+        """The one that waits."""
+        self._displaced = 0
         self._visits = 0
         self._quiet_since = trio.current_time()
         self._over = trio.Event()
@@ -133,15 +143,16 @@ class PollingTransport:
         """Take nothing more, and let the device fetch what there is for a moment. Last words are kept for later."""
         self._hang_up(code, reason)
         with trio.move_on_after(CLOSE_TIMEOUT_S):
-            while (self._queue or self._visits) and not self.has_vanished:
+            while (self._queue or self._visits) and not (self.has_vanished or self.left.is_set()):
                 await self._changes.next()
+        if self.left.is_set():
+            return
         self._over.set()
         self._receiver = self.intake.receiver = None
         if self.buffered_bytes > LAST_WORDS_BYTES:
             self._forget_all()
-        if not self.left.is_set():
-            self.left.set()
-            self._gone()
+        self.left.set()
+        self._gone()
 
     # What the device's requests call
 
@@ -162,13 +173,20 @@ class PollingTransport:
         It stays here: `fetched` or `fetch_failed` has to follow, unless it is the one that is `known` by its etag.
         Raises SessionOver.
         """
-        mine = self._newest_poll = object()
+        mine = object()
+        if self._newest_poll is not None:
+            self._note_displaced()
+        self._newest_poll = mine
         self._changes.announce()  # whoever waited before may be dead, and gets nothing any more
-        with trio.move_on_after(hold_s):
-            while mine is self._newest_poll and not self._may_fetch and (self._queue or self.closed_with is None):
-                await self._changes.next()
-        if mine is not self._newest_poll or self.has_vanished:
-            return None
+        try:
+            with trio.move_on_after(hold_s):
+                while mine is self._newest_poll and not self._may_fetch and (self._queue or self.closed_with is None):
+                    await self._changes.next()
+            if mine is not self._newest_poll or self.has_vanished:
+                return None
+        finally:
+            if mine is self._newest_poll:
+                self._newest_poll = None
         if self._may_fetch:
             oldest = self._queue[0]
             self._is_fetching = oldest.etag != known
@@ -176,6 +194,12 @@ class PollingTransport:
         if not self._queue:
             self.check_open()
         return None
+
+    def _note_displaced(self) -> None:
+        self._displaced += 1
+        if self._displaced == SUSPICIOUS:
+            hint = "several pages or processes poll as one device and take each other's messages"
+            log.warning("polling.identity_shared", address=self._address, hint=hint)
 
     @property
     def _may_fetch(self) -> bool:

@@ -69,7 +69,7 @@ class PollingSessions:
             log.warning("polling.refused", address=origin.address, reason="max_polling_sessions")
             raise TooManySessions
         before = self._over.pop(key, None)
-        session = self._live[key] = PollingTransport(self.options, partial(self._left, key))
+        session = self._live[key] = PollingTransport(self.options, origin.address, partial(self._left, key))
         self._server.adopt(session, origin)
         if before is not None:
             before[0].succeeded.set()

@@ -1,0 +1,52 @@
+"""The little that is looked at before a message is handed in."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from msgspec import UNSET
+
+from kora_daemon.wire.frame import Frame
+from kora_daemon.wire.glimpse import glimpse
+
+BATCH = {"type": "operation-batch", "operations": [{"a": [1, {"b": "c"}]}], "batchIndex": 3, "isFinal": False}
+
+
+def test_a_handshake_is_seen_with_its_token_and_watermark() -> None:
+    seen = glimpse(Frame(b'{"nodeId":"a","type":"handshake","authToken":"t","lastDeliverySequence":0}'))
+    assert seen is not None
+    assert (seen.is_handshake, seen.is_upload) == (True, False)
+    assert (seen.auth_token, seen.last_delivery_sequence) == ("t", 0)
+
+
+def test_a_batch_is_seen_with_its_place() -> None:
+    seen = glimpse(Frame(json.dumps(BATCH).encode()))
+    assert seen is not None
+    assert (seen.is_handshake, seen.is_upload) == (False, True)
+    assert (seen.batch_index, seen.is_final, seen.total_batches) == (3, False, UNSET)
+
+
+def test_what_is_missing_is_as_in_a_batch_of_a_stream() -> None:
+    seen = glimpse(Frame(b'{"type":"operation-batch"}'))
+    assert seen is not None
+    assert (seen.batch_index, seen.is_final, seen.total_batches, seen.auth_token) == (0, True, UNSET, None)
+
+
+def test_javascript_s_json_is_seen_too() -> None:
+    seen = glimpse(Frame(rb'{"type":"handshake","nodeId":"\ud800","lastDeliverySequence":1,"authToken":"x"}'))
+    assert seen is not None
+    assert (seen.is_handshake, seen.last_delivery_sequence, seen.auth_token) == (True, 1, "x")
+
+
+@pytest.mark.parametrize("text", [b"", b"garbage", b"[]", b"null", b'"handshake"', b"[" * 100_000, b"\xff"])
+def test_what_is_no_message_is_nothing(text: bytes) -> None:
+    assert glimpse(Frame(text)) is None
+
+
+@pytest.mark.parametrize("value", [None, 7, [], {"type": "handshake"}, True])
+def test_a_type_of_another_type_is_neither(value: object) -> None:
+    seen = glimpse(Frame(json.dumps({"type": value, "batchIndex": value}).encode()))
+    assert seen is not None
+    assert not seen.is_handshake
+    assert not seen.is_upload
