@@ -66,12 +66,12 @@ class PollingEndpoint:
 
     async def _fetch(self, request: Request, credentials: Credentials, origin: Origin) -> Response:
         hold_s = self._sessions.options.hold_s
-        session = self._sessions.of(credentials.key, origin)
+        session = await self._sessions.of(credentials.key, origin)
         if session.was_told:
             # Either it has not understood, or its next handshake is on its way.
             with trio.move_on_after(hold_s):
                 await session.succeeded.wait()
-            session = self._sessions.of(credentials.key, origin)
+            session = await self._sessions.of(credentials.key, origin)
         known = request.headers.get("if-none-match")
         with session.visit():
             message = await session.fetch(hold_s, known)
@@ -91,7 +91,7 @@ class PollingEndpoint:
 
     async def _bring(self, request: Request, credentials: Credentials, origin: Origin) -> Response:
         binary = _is_binary(request)
-        session = self._sessions.of(credentials.key, origin, again=True)
+        session = await self._sessions.of(credentials.key, origin, again=True)
         session.check_open()
         size = request.body.size_bytes
         with session.visit():

@@ -43,13 +43,15 @@ class PollingSessions:
         """What holds for sessions to come, and for every poll."""
         return self._server.polling_options
 
-    def of(self, key: bytes, origin: Origin, *, again: bool = False) -> PollingTransport:
+    async def of(self, key: bytes, origin: Origin, *, again: bool = False) -> PollingTransport:
         """The session of whoever asks: as it is, one that is over, or a new one. Raises TooManySessions.
 
         `again`: rather a new one than one whose end the device has heard of.
         """
-        if key in self._live:
-            return self._live[key]
+        while (session := self._live.get(key)) is not None:
+            if not session.has_vanished:
+                return session
+            await session.left.wait()
         self._forget_old()
         if key in self._over and not (again and self._over[key][0].was_told):
             return self._over[key][0]
