@@ -12,7 +12,7 @@ from kora_daemon.wire.frame import Frame
 
 
 class Glimpse(Struct, frozen=True, rename="camel"):
-    """What a message says of itself, unchecked: members are of any type and may be missing."""
+    """What a message says of itself, unchecked: its other members are of any type and may be missing."""
 
     type: Any = UNSET
     auth_token: Any = None
@@ -37,13 +37,14 @@ _MEMBERS = {field.encode_name: field.name for field in msgspec.structs.fields(Gl
 
 
 def glimpse(frame: Frame) -> Glimpse | None:
-    """A look at a message, None for what is none. Costs little: what it does not want it skips."""
+    """A look at a message, None for what has no type and so is none. Costs little: what it does not want it skips."""
     if frame.binary:
         return None
     try:
-        return _DECODER.decode(frame.payload)
+        seen: Glimpse | None = _DECODER.decode(frame.payload)
     except (msgspec.DecodeError, RecursionError):
-        return _lenient_glimpse(frame.payload)
+        seen = _lenient_glimpse(frame.payload)
+    return seen if seen is not None and isinstance(seen.type, str) else None
 
 
 def _lenient_glimpse(payload: bytes) -> Glimpse | None:

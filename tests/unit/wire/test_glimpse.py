@@ -39,14 +39,14 @@ def test_javascript_s_json_is_seen_too() -> None:
     assert (seen.is_handshake, seen.last_delivery_sequence, seen.auth_token) == (True, 1, "x")
 
 
-@pytest.mark.parametrize("text", [b"", b"garbage", b"[]", b"null", b'"handshake"', b"[" * 100_000, b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"garbage", b"[]", b"null", b"{}", b'"handshake"', b"[" * 100_000, b"\xff"])
 def test_what_is_no_message_is_nothing(text: bytes) -> None:
     assert glimpse(Frame(text)) is None
 
 
 @pytest.mark.parametrize("value", [None, 7, [], {"type": "handshake"}, True])
-def test_a_type_of_another_type_is_neither(value: object) -> None:
-    seen = glimpse(Frame(json.dumps({"type": value, "batchIndex": value}).encode()))
+def test_what_has_no_text_for_a_type_is_nothing_and_other_members_may_be_anything(value: object) -> None:
+    assert glimpse(Frame(json.dumps({"type": value}).encode())) is None
+    seen = glimpse(Frame(json.dumps({"type": "x", "batchIndex": value, "authToken": value}).encode()))
     assert seen is not None
-    assert not seen.is_handshake
-    assert not seen.is_upload
+    assert (seen.batch_index, seen.auth_token, seen.is_upload) == (value, value, False)

@@ -1,0 +1,159 @@
+"""Which session a request belongs to, without a server behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from kora_daemon.server import polling_sessions as module
+from kora_daemon.server.polling import PollingOptions, PollingTransport, SessionOver
+from kora_daemon.server.polling_sessions import PollingSessions, TooManySessions
+from kora_daemon.server.services import Origin
+from kora_daemon.server.transport import Transport
+from kora_daemon.wire.frame import Frame
+from kora_daemon.wire.glimpse import glimpse
+from tests.unit.server.test_polling import Session
+
+ORIGIN = Origin("10.0.0.7")
+HELLO, HELLO_AGAIN = (Frame(b'{"type":"handshake","messageId":"%s"}' % name) for name in (b"h1", b"h2"))
+
+
+class Server:
+    """Serves sessions as connections do. `refuses`: it closes them at once."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self.polling_options = PollingOptions(max_sessions=3)
+        self.refuses = False
+
+    def adopt(self, transport: Transport, origin: Origin) -> None:
+        assert origin == ORIGIN
+        self._nursery.start_soon(self._serve, transport)
+
+    async def _serve(self, transport: Transport) -> None:
+        if not self.refuses:
+            await transport.serve(Session(), self._nursery)
+        await transport.close(4029 if self.refuses else 1011, "")
+
+
+async def playing(scene: Callable[[PollingSessions, Server], Awaitable[None]]) -> None:
+    async with trio.open_nursery() as nursery:
+        server = Server(nursery)
+        await scene(PollingSessions(server), server)  # type: ignore[arg-type]
+        nursery.cancel_scope.cancel()
+
+
+async def shake_hands(sessions: PollingSessions, key: bytes, frame: Frame) -> PollingTransport:
+    session = await sessions.for_handshake(key, ORIGIN, frame)
+    await session.intake.take(frame, glimpse(frame))
+    return session
+
+
+async def over(session: PollingTransport) -> None:
+    """The device hears that its session is over."""
+    with pytest.raises(SessionOver):
+        await session.fetch(0, None)
+
+
+async def test_a_key_has_one_session(autojump_clock: MockClock) -> None:
+    async def scene(sessions: PollingSessions, _server: Server) -> None:
+        first = await sessions.of(b"a", ORIGIN)
+        assert await sessions.of(b"a", ORIGIN) is first
+        assert await sessions.of(b"b", ORIGIN) is not first
+        assert await shake_hands(sessions, b"a", HELLO) is first
+        assert await shake_hands(sessions, b"a", HELLO) is first
+
+    await playing(scene)
+
+
+async def test_another_handshake_begins_another_session(autojump_clock: MockClock) -> None:
+    async def scene(sessions: PollingSessions, _server: Server) -> None:
+        first = await shake_hands(sessions, b"a", HELLO)
+        second = await shake_hands(sessions, b"a", HELLO_AGAIN)
+        assert second is not first
+        assert first.left.is_set()
+        assert await sessions.of(b"a", ORIGIN) is second
+
+    await playing(scene)
+
+
+async def test_the_end_is_heard_of_and_then_a_new_session_may_begin(autojump_clock: MockClock) -> None:
+    async def scene(sessions: PollingSessions, _server: Server) -> None:
+        first = await shake_hands(sessions, b"a", HELLO)
+        await first.close(4001, "refused")
+        for again in (True, False):
+            assert await sessions.of(b"a", ORIGIN, again=again) is first
+        await over(first)
+        assert await sessions.of(b"a", ORIGIN) is first
+        assert not first.succeeded.is_set()
+        second = await sessions.of(b"a", ORIGIN, again=True)
+        assert second is not first
+        assert first.succeeded.is_set()
+
+    await playing(scene)
+
+
+async def test_a_handshake_does_not_wait_until_the_end_was_heard_of(autojump_clock: MockClock) -> None:
+    async def scene(sessions: PollingSessions, _server: Server) -> None:
+        first = await shake_hands(sessions, b"a", HELLO)
+        await first.close(1001, "")
+        assert await shake_hands(sessions, b"a", HELLO_AGAIN) is not first
+
+    await playing(scene)
+
+
+async def test_an_end_is_remembered_for_a_while(autojump_clock: MockClock) -> None:
+    async def scene(sessions: PollingSessions, _server: Server) -> None:
+        first = await sessions.of(b"a", ORIGIN)
+        await first.close(1001, "")
+        await trio.sleep(module.REMEMBERED_S - 1)
+        assert await sessions.of(b"a", ORIGIN) is first
+        await trio.sleep(2)
+        assert await sessions.of(b"a", ORIGIN) is not first
+
+    await playing(scene)
+
+
+async def test_who_vanished_is_not_remembered(autojump_clock: MockClock) -> None:
+    async def scene(sessions: PollingSessions, server: Server) -> None:
+        first = await sessions.of(b"a", ORIGIN)
+        await trio.sleep(server.polling_options.idle_s + 1)
+        assert first.left.is_set()
+        assert await sessions.of(b"a", ORIGIN) is not first
+
+    await playing(scene)
+
+
+async def test_a_request_that_meets_a_vanishing_session_gets_a_new_one(autojump_clock: MockClock) -> None:
+    async def scene(sessions: PollingSessions, _server: Server) -> None:
+        first = await sessions.of(b"a", ORIGIN)
+        first.vanish()
+        assert await sessions.of(b"a", ORIGIN) is not first
+
+    await playing(scene)
+
+
+async def test_of_ends_as_of_sessions_there_are_only_so_many(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_REMEMBERED", 2)
+
+    async def scene(sessions: PollingSessions, server: Server) -> None:
+        server.refuses = True
+        ended = []
+        for number in range(3):
+            ended.append(await sessions.of(bytes([number]), ORIGIN))
+            await ended[-1].left.wait()
+        server.refuses = False
+        assert await sessions.of(bytes([1]), ORIGIN) is ended[1]
+        for number in (0, 3, 4):
+            assert await sessions.of(bytes([number]), ORIGIN) not in ended
+        with pytest.raises(TooManySessions):
+            await sessions.of(bytes([5]), ORIGIN)
+        with pytest.raises(TooManySessions):
+            await shake_hands(sessions, bytes([5]), HELLO)
+
+    await playing(scene)
