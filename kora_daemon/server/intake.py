@@ -108,7 +108,7 @@ class Intake:
                 await self.receiver.ready()
             if self.receiver is not None:
                 self.receiver.receive(frame)
-            self._took(frame, message)
+            self._took(message)
 
     async def _turn_of(self, message: Glimpse | None) -> None:
         while not self._has_turn(message):
@@ -127,11 +127,10 @@ class Intake:
             return True
         return self._order is not None and (not message.is_upload or self._order.has_turn(message))
 
-    def _took(self, frame: Frame, message: Glimpse | None) -> None:
+    def _took(self, message: Glimpse | None) -> None:
         self._taken += 1
         if message is not None and message.is_handshake and self._order is None:
-            has_watermark = message.last_delivery_sequence is not UNSET
-            self._order = UploadOrder(says_total=has_watermark and not frame.binary)
+            self._order = UploadOrder(says_total=message.last_delivery_sequence is not UNSET)
         elif message is not None and message.is_upload and self._order is not None:
             self._order.took(message)
         self._changes.announce()

@@ -15,7 +15,8 @@ class UploadOrder:
     still get lost: the server's version vector would say that it has everything up to there, and the device would never
     offer it again.
 
-    `says_total`: it says in each batch of the first kind how many there are, so those that don't are of the other.
+    `says_total`: it says in each batch of the first kind how many there are, where that can be said; so a batch that
+    does not is of the other.
     """
 
     def __init__(self, *, says_total: bool) -> None:

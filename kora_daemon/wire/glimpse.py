@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 import msgspec
+from google.protobuf.message import DecodeError
 from msgspec import UNSET, Struct
 
+from kora_daemon.wire.envelope import Envelope
 from kora_daemon.wire.frame import Frame
 
 
@@ -39,12 +41,26 @@ _MEMBERS = {field.encode_name: field.name for field in msgspec.structs.fields(Gl
 def glimpse(frame: Frame) -> Glimpse | None:
     """A look at a message, None for what has no type and so is none. Costs little: what it does not want it skips."""
     if frame.binary:
-        return None
+        return _binary_glimpse(frame.payload)
     try:
         seen: Glimpse | None = _DECODER.decode(frame.payload)
     except (msgspec.DecodeError, RecursionError):
         seen = _lenient_glimpse(frame.payload)
     return seen if seen is not None and isinstance(seen.type, str) else None
+
+
+def _binary_glimpse(payload: bytes) -> Glimpse | None:
+    try:
+        envelope = Envelope.FromString(payload)
+    except DecodeError:
+        return None
+    return Glimpse(
+        envelope.type,
+        envelope.auth_token or None,
+        envelope.batch_index,
+        envelope.is_final,
+        None,  # an envelope can't say how many there are
+    )
 
 
 def _lenient_glimpse(payload: bytes) -> Glimpse | None:

@@ -103,6 +103,29 @@ async def test_two_devices_that_poll_are_in_step() -> None:
         assert ids(*await b.download()) == ["a/1"]
 
 
+@pytest.mark.parametrize("binary", [False, True])
+async def test_a_device_hears_the_form_that_it_speaks(binary: bool) -> None:
+    async with running_server(path=PATH) as host, streaming(host.url, "w") as w:
+        async with polling(host.url, binary=binary) as p:
+            assert (await p.shake_hands("p"))["accepted"] is True
+            assert p.heard_binary is binary
+            await p.download()
+            message_id = await p.upload(insert("p", 1))
+            assert (await p.hear())["acknowledgedMessageId"] == message_id
+            assert ids(*await w.download()) == ["p/1"]
+            await w.upload(insert("w", 1))
+            assert ids(*await p.download()) == ["w/1"]
+            assert p.heard_binary is binary
+            # Presence has no other form than text.
+            state = {"user": {"name": "Ann", "color": "#fff"}}
+            await p.say_text(json.dumps({"type": "awareness-update", "messageId": "m", "clientId": 1, "states": {}}))
+            await w.say({"type": "awareness-update", "clientId": 1, "states": {"1": state}})
+            while (message := await p.hear())["type"] != "awareness-update":
+                pass
+            assert state in message["states"].values()
+            assert not p.heard_binary
+
+
 async def test_a_held_poll_is_answered_as_soon_as_there_is_something() -> None:
     async with running_server(path=PATH) as host, streaming(host.url, "w") as w:
         requests = requests_to(host)

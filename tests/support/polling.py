@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -77,8 +76,9 @@ def closed_as_told(answer: Answer) -> Closed:
 class PollingClient(Client):
     """The same peer over HTTP: it polls all the time, and each message is a request of its own."""
 
-    def __init__(self, requests: Requests, pause_s: float) -> None:
+    def __init__(self, requests: Requests, pause_s: float, binary: bool = False) -> None:
         self.requests = requests
+        self.binary, self.heard_binary = binary, False
         self._pause_s = pause_s
         self._has_uploaded = False
         self._polling = trio.CancelScope()
@@ -102,7 +102,7 @@ class PollingClient(Client):
     async def say(self, message: dict[str, Any]) -> str:
         if message["type"] == "handshake":
             self._has_uploaded = False
-        elif message["type"] == "operation-batch" and not self._has_uploaded:
+        elif message["type"] == "operation-batch" and not self._has_uploaded and not self.binary:
             # What was written while it was away; a stock client sends it in any case, and says how much it is.
             self._has_uploaded = message["isFinal"]
             message = {"totalBatches": 1, **message}
@@ -114,15 +114,13 @@ class PollingClient(Client):
     async def was_heard(self) -> None:
         """What is answered was handed in."""
 
-    async def hear_text(self) -> str:
+    async def _next_frame(self) -> str | bytes:
         with trio.fail_after(PATIENCE_S):
-            heard = await self._next()
-        assert isinstance(heard, str)
-        return heard
+            return await self._next()
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         while True:
-            yield json.loads(await self._next())
+            yield self._read(await self._next())
 
     async def _next(self) -> str | bytes:
         heard = await self._take.receive()
@@ -143,11 +141,13 @@ class PollingClient(Client):
 
 
 @asynccontextmanager
-async def polling(url: str, client_id: str = "client-1", token: str | None = None) -> AsyncIterator[PollingClient]:
+async def polling(
+    url: str, client_id: str = "client-1", token: str | None = None, binary: bool = False
+) -> AsyncIterator[PollingClient]:
     """A device that polls; gone at the end."""
     parts = urlsplit(url)
     requests = Requests(f"http://{parts.netloc}{parts.path}?clientId={client_id}", token)
-    client = PollingClient(requests, pause_s=0.001)
+    client = PollingClient(requests, 0.001, binary)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.poll)
         try:

@@ -53,6 +53,11 @@ def test_a_device_that_says_no_total_may_begin_with_a_live_batch() -> None:
     assert taken([LIVE], says_total=False) == [LIVE]
 
 
+def test_a_batch_that_can_t_say_a_total_goes_by_its_index() -> None:
+    batches = [Glimpse("operation-batch", None, index, index == 1, total_batches=None) for index in range(2)]
+    assert taken([batches[1], LIVE, batches[0]], says_total=True) == [*batches, LIVE]
+
+
 def test_once_all_is_there_every_batch_has_its_turn() -> None:
     order = UploadOrder(says_total=True)
     order.took(missed(0, 1))

@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from kora_daemon.wire.frame import Frame
 from kora_daemon.wire.glimpse import glimpse
+from tests.support.protobuf import to_binary
 
 BATCH = {"type": "operation-batch", "operations": [{"a": [1, {"b": "c"}]}], "batchIndex": 3, "isFinal": False}
 
@@ -31,6 +32,18 @@ def test_what_is_missing_is_as_in_a_batch_of_a_stream() -> None:
     seen = glimpse(Frame(b'{"type":"operation-batch"}'))
     assert seen is not None
     assert (seen.batch_index, seen.is_final, seen.total_batches, seen.auth_token) == (0, True, UNSET, None)
+
+
+def test_protobuf_is_seen_alike() -> None:
+    hello = {"type": "handshake", "messageId": "h", "nodeId": "n", "schemaVersion": 1, "authToken": "t"}
+    seen = glimpse(Frame(to_binary(hello), binary=True))
+    assert seen is not None
+    assert (seen.is_handshake, seen.auth_token) == (True, "t")
+    batch = {"type": "operation-batch", "messageId": "b", "operations": [], "batchIndex": 3, "isFinal": False}
+    seen = glimpse(Frame(to_binary(batch), binary=True))
+    assert seen is not None
+    assert (seen.is_upload, seen.batch_index, seen.is_final, seen.total_batches) == (True, 3, False, None)
+    assert glimpse(Frame(b"\xff", binary=True)) is None
 
 
 def test_javascript_s_json_is_seen_too() -> None:
