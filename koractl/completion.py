@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -13,11 +12,10 @@ from kora_daemon.schema_file import load_schema
 from koractl.options import DEFAULT_CONFIG
 
 
-def collections(context: typer.Context, incomplete: str) -> Iterator[str]:
-    """The collections that begin so; none when there is no schema to be had: nobody wants to read errors meanwhile."""
+def collections(context: typer.Context) -> list[str]:
+    """All of them; none when there is no schema to be had: nobody wants to read errors meanwhile."""
     try:
         path = understood_settings(Path(context.params.get("config") or DEFAULT_CONFIG)).schema
-        found = () if path is None else load_schema(path).collections
+        return [] if path is None else list(load_schema(path).collections)
     except KoraError:
-        return
-    yield from (name for name in found if name.startswith(incomplete))
+        return []
