@@ -11,7 +11,6 @@ from rich.table import Table
 
 from kora_daemon.doctor.checks import Severity
 from kora_daemon.doctor.examination import Diagnosis
-from kora_daemon.doctor.rounds import diagnose
 from kora_daemon.log import configure
 from koractl.formats import print_table, write_json
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
@@ -25,6 +24,9 @@ def doctor(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG, d
     Changes nothing, and needs no running daemon. Run it as the daemon's user, who may do what the daemon may.
     """
     del debug
+    # Here, since it brings along all that is looked at: databases, certificates.
+    from kora_daemon.doctor.rounds import diagnose  # noqa: PLC0415
+
     configure("error", "console")
     found = list(diagnose(config))
     counts = Counter(one.severity for one in found)
