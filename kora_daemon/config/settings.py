@@ -215,7 +215,7 @@ class StaticSettings:
     immutable: tuple[str, ...] = key(
         list_of(text(), "a list of patterns of paths"),
         (),
-        'Patterns of paths, such as "assets/*", that never get another content; names with a content hash are known.',
+        'Patterns of paths that never get another content, such as "assets/*-????????.*"; many hashes are known.',
     )
 
 

@@ -100,7 +100,8 @@ async def test_the_routes_of_their_page_answer(tmp_path: Path) -> None:
 async def test_the_static_page_can_be_followed(tmp_path: Path) -> None:
     (tmp_path / "dist" / "assets").mkdir(parents=True)
     (tmp_path / "dist" / "index.html").write_text("<title>One</title>")
-    (tmp_path / "dist" / "assets" / "logo.js").write_text("1")
+    (tmp_path / "dist" / "assets" / "logo-DiwrgTda.js").write_text("1")
+    (tmp_path / "dist" / "assets" / "sqlite3.wasm").write_text("1")
     (tmp_path / "dist" / "assets" / "app-B3fK9zQ1.js").write_text("1")
     for block in blocks("static.md", "sh"):
         subprocess.run(["bash", "-euc", block.text], cwd=tmp_path, timeout=60, check=True)
@@ -112,8 +113,9 @@ async def test_the_static_page_can_be_followed(tmp_path: Path) -> None:
             packed = await client.ask("/assets/app-B3fK9zQ1.js", headers={"accept-encoding": "gzip"})
             assert packed.headers["content-encoding"] == "gzip"
             assert "immutable" in packed.headers["cache-control"]
-            assert "immutable" not in (await client.ask("/assets/logo.js")).headers["cache-control"]
+            assert "immutable" not in (await client.ask("/assets/logo-DiwrgTda.js")).headers["cache-control"]
     os.replace(tmp_path / "cached.toml", tmp_path / "kora.toml")
     with Daemon(tmp_path, (tmp_path / "kora.toml").read_text() + HERE) as daemon:
         async with http_client(daemon.port) as client:
-            assert "immutable" in (await client.ask("/assets/logo.js")).headers["cache-control"]
+            assert "immutable" in (await client.ask("/assets/logo-DiwrgTda.js")).headers["cache-control"]
+            assert "immutable" not in (await client.ask("/assets/sqlite3.wasm")).headers["cache-control"]
