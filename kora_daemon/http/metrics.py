@@ -110,6 +110,7 @@ def _outcomes(measures: Measures) -> Iterator[Metric]:
     yield _counts("kora_errors", "Errors that sessions were closed with, by code", "code", measures.errors)
     yield _counts("kora_closes", "Connections ended, by close code, or by the peer", "code", measures.closes)
     yield _counts("kora_auth", "Answers of the auth provider to handshakes", "outcome", measures.auth)
+    yield _counts("kora_blobs", "Contents of files kept, given away or dropped", "outcome", measures.blobs)
     connections = CounterMetricFamily(
         "kora_connections", "What became of connections, by transport", labels=["transport", "result"]
     )

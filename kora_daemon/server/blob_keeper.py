@@ -28,6 +28,7 @@ from kora_daemon.model.sight import edits_something
 from kora_daemon.protocol.messages import BlobPush
 from kora_daemon.server.clock import wall_ms
 from kora_daemon.server.hub import Peer
+from kora_daemon.server.measures import BLOB_OUTCOMES, Counts
 from kora_daemon.server.references import candidates, visible
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.unused_blobs import UnusedBlobs
@@ -86,7 +87,9 @@ class BlobKeeper:
     A push is answered with nothing, whatever becomes of it: nobody is told whether something was there.
     """
 
-    def __init__(self, blobs: BlobStore, store: Store, scoped: ScopedFields, rules: BlobRules) -> None:
+    def __init__(
+        self, blobs: BlobStore, store: Store, scoped: ScopedFields, rules: BlobRules, outcomes: Counts | None = None
+    ) -> None:
         self._blobs = blobs
         self._store = store
         self._scoped = scoped
@@ -106,9 +109,7 @@ class BlobKeeper:
         """What is on its way into the store."""
         self._not_asked_before = 0.0
         self._told_at: dict[str, float] = {}
-        self.dropped: Counter[str] = Counter()
-        """Why -> how many pushes."""
-        self.stored = self.served = 0
+        self.outcomes = outcomes or Counts(BLOB_OUTCOMES)
 
     # Pushes
 
@@ -173,7 +174,7 @@ class BlobKeeper:
             finally:
                 self._stored(offer)
             if problem is None:
-                self.stored += 1
+                self.outcomes.add("stored")
             else:
                 self._drop(problem)
 
@@ -242,7 +243,8 @@ class BlobKeeper:
         if patience.cancelled_caught:
             self._not_asked_before = trio.current_time() + REST_S
             log.warning("blobs.slow", hint="what keeps the blobs takes long to answer; devices are asked instead")
-        self.served += found is not None
+        if found is not None:
+            self.outcomes.add("served")
         return found
 
     def _find(
@@ -276,9 +278,9 @@ class BlobKeeper:
     # What is told
 
     def _drop(self, reason: str) -> None:
-        self.dropped[reason] += 1
+        self.outcomes.add(reason)
         if self._is_news(reason):
-            log.warning("blobs.dropped", reason=reason, so_far=self.dropped[reason])
+            log.warning("blobs.dropped", reason=reason, so_far=self.outcomes.by_name[reason])
 
     def _failed(self, error: StoreError) -> None:
         if self._is_news("failed"):

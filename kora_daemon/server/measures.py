@@ -42,6 +42,10 @@ ERROR_CODES: Final = frozenset(
     }
 )
 """What a session is told before it is closed."""
+BLOB_OUTCOMES: Final = frozenset(
+    {"stored", "served", "busy", "full", "read_only", "too_large", "unavailable", "unused", "wrong"}
+)
+"""Contents that were kept and given away; and why a content that was offered was dropped."""
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SYNC_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -125,6 +129,7 @@ class Measures:
         self.errors = Counts(ERROR_CODES)
         self.closes = Counts(frozenset({"1000", "1001", "1011", "4001", "4002", "4008", "4013", "4029", "peer"}))
         self.auth = Counts(frozenset({"accepted", "refused", "unavailable"}))
+        self.blobs = Counts(BLOB_OUTCOMES)
         self.connections: dict[str, Counts] = {}
         """By transport, what became of a connection."""
         self._unpublished_since = math.inf

@@ -206,7 +206,9 @@ class SyncServer:
         pipeline = Pipeline(self._store.node_id, options.apply)
         writer = Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience, self._telemetry)
         writer.pulse.patience_s = options.store_patience
-        keeper = None if self._blobs is None else BlobKeeper(self._blobs, self._store, scoped, options.blobs)
+        keeper = None
+        if self._blobs is not None:
+            keeper = BlobKeeper(self._blobs, self._store, scoped, options.blobs, self.measures.blobs)
         return Services(
             self._rules(),
             self._identification,

@@ -129,7 +129,7 @@ async def test_there_is_an_end_to_what_waits(scene: Scene) -> None:
     peers = [FakePeer() for _ in range(8)]
     for number, peer in enumerate(peers):
         scene.push(peer, content(number))
-    assert scene.keeper.dropped["busy"] == 2
+    assert scene.keeper.outcomes.by_name["busy"] == 2
     assert scene.keeper._waiting_bytes == 4_800
     scene.blobs.go.set()
     await eventually(lambda: not scene.keeper._waiting)
@@ -146,7 +146,7 @@ async def test_nobody_waits_for_a_disk_that_hangs(scene: Scene, monkeypatch: pyt
     assert scene.keeper.hears(peer.number)
     # What it pushes now is dropped, and costs nothing.
     scene.push(peer, content(3))
-    assert scene.keeper.dropped["busy"] == 1
+    assert scene.keeper.outcomes.by_name["busy"] == 1
     scene.blobs.go.set()
     await eventually(lambda: not scene.keeper._waiting)
     assert scene.there == 2
@@ -195,7 +195,7 @@ async def test_a_store_that_fails_is_told_of_once_and_the_next_one_is_tried(scen
     with structlog.testing.capture_logs() as logged:
         for number in range(5):
             scene.push(FakePeer(), content(number))
-        await eventually(lambda: scene.keeper.dropped["unavailable"] == 5)
+        await eventually(lambda: scene.keeper.outcomes.by_name.get("unavailable") == 5)
     assert sorted(one["event"] for one in logged) == ["blobs.dropped", "blobs.failed"]
     scene.blobs.fails = False
     scene.push(FakePeer(), b"x")
