@@ -1,45 +1,36 @@
 """One peer: takes its frames to the session, performs what the session wants, and is the barrier a crash stops at.
 
 Frames come in, and are answered on the spot, in the transport's task. What has to wait (a provider, the disk, a
-goodbye) waits in a task of its own, `_work_off`, that lives only while there is such work. Whoever has news for a
-session (writer, hub, relays) calls in and is back at once.
+goodbye) is its backlog, worked off in a task of its own. Whoever has news for a session (writer, hub, relays) calls in
+and is back at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import structlog
 import trio
 
-from kora_daemon.apply.authority import Authority
-from kora_daemon.apply.pipeline import BatchOutcome
 from kora_daemon.auth.contract import AuthContext, Caller, Standing
 from kora_daemon.errors import AuthUnavailable, StoreError
-from kora_daemon.model.delivery import Page
-from kora_daemon.model.operation import Operation
-from kora_daemon.model.outcome import Rejection
 from kora_daemon.model.scope import ScopeMap
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
-from kora_daemon.protocol.delivery import LogSpan, Read
 from kora_daemon.protocol.moves import AUTHENTICATED, Phase
 from kora_daemon.protocol.session import Session
+from kora_daemon.server.backlog import Backlog
 from kora_daemon.server.clock import new_id, now, wall_s
+from kora_daemon.server.hearing import Hearing
 from kora_daemon.server.identity import COME_AGAIN, Identity
 from kora_daemon.server.ledger import Ledger
 from kora_daemon.server.outage import Outage
+from kora_daemon.server.pages import page_at_once, page_of
 from kora_daemon.server.services import Origin, Services
+from kora_daemon.server.submissions import Submissions
 from kora_daemon.server.transport import Transport
-from kora_daemon.server.write_requests import WriteRequest
 from kora_daemon.wire.formats import BINARY, TEXT, Codec, SharedMessage
 from kora_daemon.wire.frame import Frame
-
-QUICK_ENTRIES = 50
-"""Are filtered without letting others have their turn first."""
-
-log = structlog.get_logger("kora.session")
 
 
 class Connection:
@@ -61,15 +52,12 @@ class Connection:
         self._identity = Identity(AuthContext(""), 0, 0)
         self._events: list[on.AnyEvent] = []
         self._stepping = False
-        self._jobs: list[do.Action] = []
-        self._working = False
-        self._waiting: trio.CancelScope | None = None
-        """What the work under way can be cut short with."""
-        self._nursery: trio.Nursery | None = None
-        self._heard = trio.Event()
+        self._backlog: Backlog[do.Action] = Backlog(self._work_off)
+        self._hearing = Hearing(self, self.session, services)
         self._pinged_at = 0.0
         self._closing: do.Close | None = None
         self.ledger = Ledger(services.telemetry, self.session, origin.address, getattr(transport, "name", "other"))
+        self._submissions = Submissions(self.session, services, self.ledger, lambda: self._identity, self._happened)
         self._is_open = self._is_draining = False
 
     async def run(self) -> None:
@@ -77,7 +65,7 @@ class Connection:
         services = self._services
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self._backlog.open(nursery)
                 services.hub.connect(self)
                 try:
                     await self._transport.serve(self, nursery)
@@ -93,7 +81,7 @@ class Connection:
 
     def _leave(self) -> None:
         """Nobody has news for this session any more, and it starts no task."""
-        self._nursery = None
+        self._backlog.close()
         self.session.phase = Phase.CLOSED
         self._services.hub.leave(self)
         self._services.side.forget(self)
@@ -111,31 +99,12 @@ class Connection:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the session wants to hear the next frame now, or never again."""
-        session = self.session
-        services = self._services
-        wanted = session.hears and not session.uploads.read_again_ms and services.writer.has_room
-        return (wanted and services.side.hears(self)) or self._closing is not None
+        """Whether the next frame may be handed in now."""
+        return self._hearing.is_ready
 
     async def ready(self) -> None:
-        """Return when the session wants to hear the next frame: this is where a fast peer is made to wait.
-
-        Once the connection is closing at once: behind what is thrown away comes the peer's goodbye.
-        """
-        while self._closing is None:
-            if not self.session.hears:
-                self._heard = trio.Event()
-                await self._heard.wait()
-            elif not self._services.writer.has_room:
-                await self._services.writer.wait_for_room()
-            elif not self._services.side.hears(self):
-                await self._services.side.wait(self)
-            elif (pause_ms := self.session.uploads.read_again_ms - now().elapsed_ms) > 0:
-                self._heard = trio.Event()
-                with trio.move_on_after(pause_ms / 1000):
-                    await self._heard.wait()
-            else:
-                return
+        """Return when the next frame may be handed in."""
+        await self._hearing.ready()
 
     def receive(self, frame: Frame) -> None:
         """Take one frame."""
@@ -274,7 +243,7 @@ class Connection:
         finally:
             self._stepping = False
         if self.session.hears:
-            self._heard.set()
+            self._hearing.wake()
 
     def _perform_all(self, actions: list[do.Action]) -> None:
         for action in actions:
@@ -292,57 +261,16 @@ class Connection:
         self.ledger.uploaded(len(action.operations), action.size_bytes)
         # With a validator all batches take the longer way: none may overtake another.
         if self._services.validation is None:
-            self._submit(action, action.operations)
+            self._submissions.submit(action, action.operations)
         else:
-            self._later(action)
-
-    def _submit(self, action: do.Commit, operations: Sequence[Operation], refused: Sequence[Rejection] = ()) -> None:
-        """Hand what is left of a batch to the writer, of which some was `refused` before."""
-        received_at = trio.current_time()
-
-        def written(outcome: BatchOutcome | None) -> None:
-            if outcome is None:
-                self._happened(on.StoreFailed())
-                return
-            self.ledger.saw_strangers(outcome.strangers)
-            self._happened(on.Committed([*refused, *outcome.rejections]))
-            self.ledger.acknowledged(received_at)
-
-        self._services.writer.submit(
-            WriteRequest(operations, action.size_bytes, self.number, written, self._authority, action.news, received_at)
-        )
-
-    @property
-    def _authority(self) -> Authority:
-        """In whose name this session uploads."""
-        services, session = self._services, self.session
-        return self._identity.authority(
-            session.node_id, session.scopes, services.node_binding, handover=services.node_handover
-        )
-
-    def _remember(self, action: do.Remember) -> None:
-        # Whether it was kept shows at the next handshake: without it the device starts over.
-        self._services.writer.submit(
-            WriteRequest((), 0, self.number, lambda outcome: None, self._authority, action.news)
-        )
+            self._backlog.add(action)
 
     def _read_page(self, action: do.ReadPage) -> None:
-        # Filtering takes time: with more than a little of it a restricted view lets others have their turn first.
-        page = self._page_of_tail(action.read) if self._is_quick(action.read) else None
+        page = page_at_once(self._services.hub, self.session, action.read)
         if page is not None:
             self._happened(on.PageRead(page))
         else:
-            self._later(action)
-
-    def _is_quick(self, read: Read) -> bool:
-        return self.session.view.unrestricted or (isinstance(read, LogSpan) and read.upto - read.after <= QUICK_ENTRIES)
-
-    def _page_of_tail(self, read: Read) -> Page | None:
-        # What is in memory says what records were a moment ago, which is right for what is new only.
-        is_new = self.session.phase is Phase.STREAMING
-        if not isinstance(read, LogSpan) or not (is_new or self.session.view.unrestricted):
-            return None
-        return self._services.hub.tail.page(self.session.view, read.after, read.upto)
+            self._backlog.add(action)
 
     def _share(self, action: do.Share) -> None:
         self._services.side.share(self, action.message)
@@ -357,58 +285,39 @@ class Connection:
     def _close(self, action: do.Close) -> None:
         if self._closing is None:
             self._closing = action
-            if self._waiting is not None:
-                self._waiting.cancel()
-            self._heard.set()
+            self._hearing.give_up()
             # A client that was told of an error opens another connection, which a late goodbye would break.
-            self._jobs.clear()
-            self._later(action)
-
-    def _later(self, action: do.Action) -> None:
-        self._jobs.append(action)
-        if not self._working and self._nursery is not None:
-            self._working = True
-            self._nursery.start_soon(self._work_off)
+            self._backlog.give_up_for(action)
 
     # What has to wait
 
-    async def _work_off(self) -> None:
-        try:
-            while self._jobs:
-                job = self._jobs.pop(0)
-                if isinstance(job, do.Close):
-                    await self._transport.close(job.code, job.reason)
-                    break
-                event = None
-                with trio.CancelScope() as self._waiting:
-                    event = await self._work_patiently(job)
-                if event is not None and self._closing is None:
-                    self._happened(event)
-        finally:
-            self._working = False
+    async def _work_off(self, job: do.Action) -> None:
+        if isinstance(job, do.Close):
+            await self._transport.close(job.code, job.reason)
+            return
+        event = await self._work_patiently(job)
+        if event is not None and self._closing is None:
+            self._happened(event)
 
     async def _work_patiently(self, job: do.Action) -> on.Event | None:
         try:
             return await Outage(self._services.patience_s).outlast(lambda: self._work(job))
         except StoreError as error:
-            log.error("store.read_failed", **self.ledger.who, error=str(error))
+            self.ledger.read_failed(error)
             return on.StoreFailed()
 
     async def _work(self, job: do.Action) -> on.Event | None:
         services = self._services
         if isinstance(job, do.Commit) and services.validation is not None:
             verdicts = await services.validation.judge(job.operations, self._identity.context)
-            self._submit(job, verdicts.accepted, verdicts.rejections)
+            self._submissions.submit(job, verdicts.accepted, verdicts.rejections)
             return None
         if isinstance(job, do.Authenticate):
             return await self._authenticate(job)
         if isinstance(job, do.ReadLog):
             return await services.readers.greet(job)
         if isinstance(job, do.ReadPage):
-            await trio.lowlevel.checkpoint()
-            if (page := self._page_of_tail(job.read)) is not None:
-                return on.PageRead(page)
-            return on.PageRead(await services.readers.page(job.read, self.session.view))
+            return on.PageRead(await page_of(services.hub, services.readers, self.session, job.read))
         raise TypeError(f"{type(job).__name__} is no work for the drive task")
 
     async def _authenticate(self, job: do.Authenticate) -> on.Event:
@@ -431,10 +340,10 @@ _PERFORM: dict[type[do.Action], Callable[[Connection, Any], None]] = {
     do.Deliver: Connection._deliver,
     do.Commit: Connection._commit,
     do.ReadPage: Connection._read_page,
-    do.Remember: Connection._remember,
+    do.Remember: lambda connection, action: connection._submissions.remember(action.news),
     do.Share: Connection._share,
     do.Joined: Connection._joined,
-    do.Authenticate: Connection._later,
-    do.ReadLog: Connection._later,
+    do.Authenticate: lambda connection, action: connection._backlog.add(action),
+    do.ReadLog: lambda connection, action: connection._backlog.add(action),
     do.Close: Connection._close,
 }

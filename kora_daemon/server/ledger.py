@@ -143,6 +143,10 @@ class Ledger:
         log.error("session.crashed", **self.who, error=repr(errors[0]), exc_info=errors[0])
         self._journal.record("session.crashed", **self.who)
 
+    def read_failed(self, error: Exception) -> None:
+        """The store did not say what the session needs."""
+        log.error("store.read_failed", **self.who, error=str(error))
+
     def closed(self, closing: do.Close | None) -> None:
         """It is over; `closing` unless the peer has just gone."""
         code = None if closing is None else closing.code

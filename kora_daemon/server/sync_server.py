@@ -9,23 +9,19 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kora_daemon.apply.pipeline import Pipeline
 from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome
 from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.model.schema import Schema
 from kora_daemon.protocol.actions import GOING_AWAY
-from kora_daemon.protocol.rules import SessionRules
-from kora_daemon.server.admission import Admission
+from kora_daemon.server.assembly import Foundations, assemble, reassemble
 from kora_daemon.server.awareness import AwarenessRelay
 from kora_daemon.server.backups import Backups
-from kora_daemon.server.blob_keeper import BlobKeeper
 from kora_daemon.server.connection import Connection
 from kora_daemon.server.data_plane import DataPlane
 from kora_daemon.server.explain import Explanation, explain
 from kora_daemon.server.follower import LogFollower
 from kora_daemon.server.housekeeping import keep_house, prepare_records
-from kora_daemon.server.hub import Hub
 from kora_daemon.server.identification import Identification
 from kora_daemon.server.journal import Journal
 from kora_daemon.server.lame_duck import send_away
@@ -37,14 +33,11 @@ from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.oversight import Oversight
 from kora_daemon.server.polling import PollingOptions
 from kora_daemon.server.pulse import Pulse
-from kora_daemon.server.readers import Readers, encode_entry
 from kora_daemon.server.rechecks import Rechecks
 from kora_daemon.server.services import Origin, Services
-from kora_daemon.server.side_channels import SideChannels
 from kora_daemon.server.tail import Tail
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
-from kora_daemon.server.validation import Validation
 from kora_daemon.server.writer import Writer
 from kora_daemon.store.blobs.contract import BlobStore
 from kora_daemon.store.channel import Channel
@@ -95,6 +88,7 @@ class SyncServer:
         self._core: trio.Nursery | None = None
         self._started_at = 0.0
         self._telemetry = Telemetry(Measures(), Journal())
+        self._foundations = Foundations(store, blobs, self._identification, self._lobby, self._telemetry)
         self._oversight: Oversight | None = None
         self._backups: Backups | None = None
         self.clean_stop = True
@@ -121,7 +115,7 @@ class SyncServer:
                 await thread.run(self._blobs.open)
             self._operations_at_start = await thread.run(self._store.count_operations)
             floor = await thread.run(self._store.floor)
-            services = self._build(await thread.run(self._store.frontier))
+            services = assemble(self._foundations, self._options, await thread.run(self._store.frontier))
             self._started_at = trio.current_time()
             async with trio.open_nursery() as core:
                 self._core = core
@@ -179,75 +173,11 @@ class SyncServer:
         self._lobby.allow(options.max_unauthenticated, options.max_unauthenticated_per_address)
         self._rechecks.soon()
         if self._services is not None:
-            rules, admission, validation = self._rules(), self._admission(), self._validation(self._services.readers)
-            self._services.side.awareness.allow(options.max_awareness_bytes)
-            self._services = replace(
-                self._services,
-                rules=rules,
-                admission=admission,
-                validation=validation,
-                ping_interval_s=options.ping_interval,
-                node_binding=options.node_binding,
-                node_handover=options.node_handover,
-            )
+            self._services = reassemble(self._foundations, options, self._services)
 
     async def _write(self, writer: Writer, core: trio.CancelScope) -> None:
         await writer.run()
         core.cancel()
-
-    def _build(self, frontier: int) -> Services:
-        options = self._options
-        schema = options.apply.schema
-        collections = {} if schema is None else schema.collections
-        known = {name: frozenset({*one.fields, "id"}) for name, one in collections.items()}
-        hub = Hub(frontier, known, self.measures)
-        scoped = {name: frozenset(one.scoped) for name, one in collections.items()}
-        readers = Readers(self._store, encode_entry, options.reader_threads, scoped)
-        pipeline = Pipeline(self._store.node_id, options.apply)
-        writer = Writer(self._store, pipeline, encode_entry, hub.publish, options.outage_patience, self._telemetry)
-        writer.pulse.patience_s = options.store_patience
-        keeper = None
-        if self._blobs is not None:
-            keeper = BlobKeeper(self._blobs, self._store, scoped, options.blobs, self.measures.blobs)
-        return Services(
-            self._rules(),
-            self._identification,
-            self._admission(),
-            self._lobby,
-            writer,
-            readers,
-            hub,
-            SideChannels(hub, readers, options.max_awareness_bytes, options.awareness_group_by, keeper),
-            options.ping_interval,
-            self._telemetry,
-            self._validation(readers),
-            options.node_binding,
-            options.node_handover,
-            options.outage_patience,
-        )
-
-    def _validation(self, readers: Readers) -> Validation | None:
-        options = self._options
-        if options.validator is None:
-            return None
-        return Validation(options.validator, self._store, readers, options.validator_timeout)
-
-    def _admission(self) -> Admission:
-        options = self._options
-        return Admission(self._identification, options.refusal_delay, allow_query_token=options.allow_query_token)
-
-    def _rules(self) -> SessionRules:
-        options = self._options
-        return SessionRules(
-            self._store.node_id,
-            options.schema_version,
-            options.supported_schema_versions or (options.schema_version, options.schema_version),
-            options.batch_size,
-            options.uploads,
-            int(options.handshake_timeout * 1000),
-            options.accepted_scope,
-            self._blobs is not None,
-        )
 
     async def handle_connection(self, transport: Transport, origin: Origin | None = None) -> None:
         """Serve one device over `transport`; returns when it has gone. Its troubles stay in here."""
