@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kora_daemon.config import Settings
-from kora_daemon.doctor.checks import Check, Finding, failure, fine
+from kora_daemon.doctor.checks import Check, Finding, failure, fine, warning
 from kora_daemon.doctor.places import can_write, free_bytes, nearest
-from kora_daemon.doctor.sqlite import space, staying, user_name
+from kora_daemon.doctor.sizes import size_text
+from kora_daemon.doctor.sqlite import LITTLE_FREE_BYTES, staying, user_name
 
 
 def blobs(settings: Settings) -> Iterator[Check]:
@@ -18,7 +19,15 @@ def blobs(settings: Settings) -> Iterator[Check]:
         path = settings.blobs.path
         yield Check("blobs.folder", lambda: _folder(path))
         yield Check("blobs.file_system", lambda: staying(path))
-        yield Check("blobs.space", lambda: space(free_bytes(path), 0, "the folder"))
+        yield Check("blobs.space", lambda: _space(free_bytes(path), settings.blobs.keep_free_bytes))
+
+
+def _space(free_bytes: int, kept_bytes: int) -> Finding:
+    found = f"{size_text(free_bytes)} are free, of which blobs leave {size_text(kept_bytes)} to others"
+    remedy = "make room: kora blobs gc, a larger disk; or lower blobs.keep_free_bytes"
+    if free_bytes <= kept_bytes:
+        return failure(f"{found}: new ones are dropped", remedy)
+    return warning(found, remedy) if free_bytes < kept_bytes + LITTLE_FREE_BYTES else fine(found)
 
 
 def _folder(path: Path) -> Finding:

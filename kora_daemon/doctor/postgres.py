@@ -12,6 +12,7 @@ from kora_daemon.errors import ConfigError, StoreUnavailable
 from kora_daemon.parts import required_schema
 from kora_daemon.store.postgres.inspection import (
     CONNECTIONS_BESIDE_READERS,
+    CONNECTIONS_FOR_BLOBS,
     DatabaseFacts,
     Pooling,
     clock_difference_s,
@@ -39,10 +40,12 @@ def session_of(settings: Settings) -> Session:
 def postgres(settings: Settings) -> Iterator[Check]:
     """The database, as it is for the user of the URL."""
     session = session_of(settings)
+    needed = settings.store.readers + CONNECTIONS_BESIDE_READERS
+    needed += CONNECTIONS_FOR_BLOBS if settings.blobs.kind == "store" else 0
     facts = Once(lambda: database_facts(session, settings.store.application_name, _tables(settings)))
     yield Check("postgres.reachable", lambda: _reachable(session, facts()))
     for name, look in {
-        "postgres.connections": lambda found: _connections(found, settings.store.readers + CONNECTIONS_BESIDE_READERS),
+        "postgres.connections": lambda found: _connections(found, needed),
         "postgres.rights": _rights,
         "postgres.encoding": _encoding,
         "postgres.durability": _durability,

@@ -158,10 +158,10 @@ def test_every_check_is_documented_and_none_besides(tmp_path: Path) -> None:
     with Kora(tmp_path, SCHEMA, HERE).store() as store:
         apply(store, Node().insert("r", {"title": "a"}))
     found |= set(diagnosed(tmp_path, f"{WITH_SCHEMA}{jwt}"))
-    found |= set(on_postgres(tmp_path, server().schema()))
+    found |= set(on_postgres(tmp_path, server().schema(), '[blobs]\nkind = "directory"'))
     page = (ROOT / "docs" / "doctor.md").read_text()
     documented = set(re.findall(r"^\| `([a-z_]+\.[a-z_]+)` ", page, re.M))
-    assert found | {"blobs.folder", "blobs.file_system", "blobs.space"} == documented
+    assert found == documented
 
 
 # -- SQLite -----------------------------------------------------------------------------------------------------------
@@ -250,6 +250,8 @@ def test_a_new_database_stays_empty(tmp_path: Path) -> None:
     found = on_postgres(tmp_path, url)
     is_well(found["postgres.reachable"], "answers: PostgreSQL")
     is_well(found["postgres.connections"], "a daemon takes up to 7 connections")
+    with_blobs = on_postgres(tmp_path, url, '[blobs]\nkind = "store"')
+    is_well(with_blobs["postgres.connections"], "a daemon takes up to 11 connections")
     is_well(found["postgres.rights"], "kora may create tables in the schema kora_")
     is_well(found["postgres.encoding"])
     is_well(found["postgres.pooler"], "no pooler")

@@ -25,6 +25,8 @@ Pooling = Literal["none", "session", "transaction"]
 
 CONNECTIONS_BESIDE_READERS = 3
 """Of one daemon: one writes, one listens to the others, one speaks to them."""
+CONNECTIONS_FOR_BLOBS = 4
+"""Of one daemon that keeps blobs in the database."""
 
 _TURNS = 20
 """In each of them somebody else may take what we look for, and give it back."""
@@ -42,7 +44,7 @@ _FACTS = """
             AND coalesce(backend_type, 'client backend') = 'client backend'
             AND NOT (usename = current_user AND application_name = current_setting('application_name'))),
         (SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user
-            AND application_name = $1),
+            AND starts_with(application_name, $1)),
         current_user::text, current_schema()::text, has_schema_privilege(current_schema(), 'CREATE'),
         ARRAY(SELECT relname::text FROM pg_class WHERE relname = ANY($2::text[]) AND relkind IN ('r', 'p')
             AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())

@@ -106,6 +106,9 @@ def test_a_folder_for_blobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     mounted(monkeypatch, tmp_path, "overlay")
     is_doubtful(finding(blobs.blobs(kept), "blobs.file_system"), "gone with this container")
     assert finding(blobs.blobs(kept), "blobs.space") is not None
+    is_well(blobs._space(5 << 30, 1 << 30), "5.0 GiB are free, of which blobs leave 1.0 GiB")
+    is_doubtful(blobs._space((2 << 30) - 1, 1 << 30), "kora blobs gc")
+    has_failed(blobs._space(1 << 30, 1 << 30), "new ones are dropped", "keep_free_bytes")
     (tmp_path / "blobs").rmdir()
     (tmp_path / "blobs").touch()
     has_failed(finding(blobs.blobs(kept), "blobs.folder"), "is no folder")
