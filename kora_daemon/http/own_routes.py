@@ -179,7 +179,6 @@ def _is_async(handle: Handler) -> bool:
 
 
 def _without_exit(handle: Handler, asked: RouteRequest, data: BlockingDataPlane) -> object:
-    trio.from_thread.check_cancelled()
     try:
         return handle(asked, data)
     except (SystemExit, KeyboardInterrupt) as error:

@@ -14,7 +14,7 @@ from kora_daemon.http.origins import Origins
 class Route(Struct, frozen=True):
     """A path, or everything below it, and what answers there. Without a `role` everybody may ask.
 
-    Who may GET may HEAD. A `fallback` answers what no other route does.
+    Who may GET may HEAD.
     """
 
     path: str

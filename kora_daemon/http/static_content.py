@@ -17,7 +17,7 @@ from kora_daemon.server.threads import ThreadPool
 INDEX = "index.html"
 WHOLE_BYTES = 64 << 10
 """Files up to this size are read at once, and known by what is in them."""
-PIECE_BYTES = 64 << 10
+PIECE_BYTES = 128 << 10
 SUFFIXES = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
 """Encoding -> how the compressed file beside a file is called; the first ones are preferred."""
 LEFT_OVER_S = 60

@@ -6,7 +6,7 @@ import mimetypes
 import re
 from urllib.parse import unquote_to_bytes
 
-RESERVED = "/__kora"
+RESERVED = "__kora"
 """Nothing below it is ever of the app."""
 WELL_KNOWN = ".well-known"
 """The one name with a dot in front that is served (RFC 8615)."""
@@ -42,13 +42,11 @@ def names_in(path: str) -> list[str] | None:
     None for a path that names nothing: with a part that is empty, hidden, one of `.` and `..`, no UTF-8, or that has a
     slash, a backslash or a control character in it, however they are written.
     """
-    if path == RESERVED or path.startswith(f"{RESERVED}/"):
-        return None
     try:
         names = [unquote_to_bytes(part).decode() for part in path.split("/")[1:]]
     except UnicodeDecodeError:
         return None
-    if "" in names[:-1] or any(_UNWANTED.search(name) for name in names):
+    if names[0] == RESERVED or "" in names[:-1] or any(_UNWANTED.search(name) for name in names):
         return None
     hidden = [name for name in names if name.startswith(".")]
     return names if not hidden or (hidden == [WELL_KNOWN] and names[0] == WELL_KNOWN) else None

@@ -66,6 +66,7 @@ def test_names_are_decoded_once(path: str, names: list[str]) -> None:
         "/__kora",
         "/__kora/",
         "/__kora/status",
+        "/%5f_kora/status",
     ],
 )
 def test_what_leads_out_or_is_hidden_names_nothing(path: str) -> None:
