@@ -113,6 +113,9 @@ class Listener:
             peer: str = accepted.socket.getpeername()[0]
         except OSError:
             peer = "unknown"
+        if "." in peer:
+            # What a socket for both families calls an IPv4 address; systemd hands such ones over.
+            peer = peer.removeprefix("::ffff:")
         return Caller(
             lambda headers: self._address(peer, headers), is_secure_of=lambda headers: self._is_secure(peer, headers)
         )

@@ -17,6 +17,7 @@ from kora_daemon import activation
 from kora_daemon.activation import inherited_sockets
 from kora_daemon.errors import ListenError
 from tests.support.devices import insert
+from tests.support.http import http_client
 from tests.support.network import connected, eventually, streaming
 from tests.support.process import Daemon
 from tests.support.service_manager import listening, managed
@@ -34,11 +35,22 @@ input()
 
 
 async def test_a_daemon_serves_the_sockets_it_is_handed_in_place_of_its_own_port(tmp_path: Path) -> None:
-    with listening() as four, listening(socket.AF_INET6) as six, Daemon(tmp_path, sockets=[four, six]) as daemon:
+    with listening() as four, listening("::1") as six, Daemon(tmp_path, sockets=[four, six]) as daemon:
         assert daemon.urls == [f"ws://127.0.0.1:{four.getsockname()[1]}/", f"ws://[::1]:{six.getsockname()[1]}/"]
         for number, url in enumerate(daemon.urls):
             async with streaming(url, f"node-{number}"):
                 pass
+
+
+async def test_a_socket_for_both_families_knows_this_machine_by_either(tmp_path: Path) -> None:
+    with listening("::") as both, Daemon(tmp_path, sockets=[both]) as daemon:
+        for host in ("127.0.0.1", "::1"):
+            async with http_client(daemon.port, host) as client:
+                assert (await client.ask("/__kora/status")).status == 200  # without a token
+            async with streaming(f"ws://{f'[{host}]' if ':' in host else host}:{daemon.port}/"):
+                pass
+        await eventually(lambda: daemon.logged().count("session.closed") == 2)
+        assert '"address": "127.0.0.1"' in daemon.logged()
 
 
 async def test_who_comes_while_no_daemon_is_there_waits_for_the_next_one(tmp_path: Path) -> None:

@@ -69,9 +69,11 @@ def managed(folder: Path, address: str = "") -> Iterator[Manager]:
         manager.close()
 
 
-def listening(family: socket.AddressFamily = socket.AF_INET) -> socket.socket:
-    """A socket that a manager opens for a daemon, on any free port of this machine."""
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    opened.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+def listening(address: str = "127.0.0.1") -> socket.socket:
+    """A socket that a manager opens for a daemon, on any free port; at :: for both families, as systemd does it."""
+    opened = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    if address == "::":
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    opened.bind((address, 0))
     opened.listen(4096)
     return opened
