@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from typing import Any
 
@@ -29,7 +29,8 @@ class Device:
         self.name = name
         self.written: list[dict[str, Any]] = []
         self.acknowledged: list[str] = []
-        self.taken: list[str] = []
+        self.heard: list[str] = []
+        """What others have written. What it wrote itself comes back to it at times, which the stock client knows."""
         self.refused = 0
         """Attempts to connect that came to nothing."""
         self.dialled_at: list[float] = []
@@ -46,6 +47,10 @@ class Device:
     def has_everything_acknowledged(self) -> bool:
         """Whether nothing it wrote is still to be stored."""
         return len(self.acknowledged) == len(self.written)
+
+    def has_written(self, operation_id: str) -> bool:
+        """Whether it is one of its own."""
+        return operation_id.startswith(f"{self.name}/")
 
     async def write(self) -> None:
         """Write one more; it is uploaded in its turn."""
@@ -85,7 +90,7 @@ class Device:
                 self._in_flight = ""
                 await self._upload()
             elif message["type"] == "operation-batch" and message["baseDeliverySequence"] == self._watermark:
-                self.taken += [one["id"] for one in message["operations"]]
+                self.heard += [one["id"] for one in message["operations"] if not self.has_written(one["id"])]
                 self._watermark = message["maxDeliverySequence"]
                 self.is_synced = self.is_synced or message["isFinal"]
                 await client.acknowledge(message)
@@ -106,16 +111,47 @@ class Fleet:
 
     def __init__(self, size: int) -> None:
         self.devices = [Device(f"device-{number}") for number in range(size)]
+        self._reader = Device("reader")
 
-    def all_are(self, state: Callable[[Device], bool]) -> bool:
-        """Whether it holds for each."""
-        return all(state(one) for one in self.devices)
+    @asynccontextmanager
+    async def living(self, url: str) -> AsyncIterator[None]:
+        """All of them live as long as this is open."""
+        async with trio.open_nursery() as nursery:
+            for device in self.devices:
+                nursery.start_soon(device.live, url)
+            nursery.start_soon(self._reader.live, url)
+            yield
+            nursery.cancel_scope.cancel()
 
-    async def write(self, per_s: float) -> None:
-        """Write, each time another device, until cancelled."""
+    @asynccontextmanager
+    async def writing(self, per_s: float) -> AsyncIterator[None]:
+        """One after the other writes something as long as this is open."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write, per_s)
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def _write(self, per_s: float) -> None:
         for number in count():
-            await self.devices[number % len(self.devices)].write()
+            with trio.CancelScope(shield=True):
+                await self.devices[number % len(self.devices)].write()
             await trio.sleep(1 / per_s)
+
+    async def comes(self, times: int) -> None:
+        """Return once each of them was welcomed so many times, and is in sync."""
+        await self._until(lambda: all(len(one.welcomed_at) >= times and one.is_synced for one in self.devices))
+
+    async def settles(self) -> list[str]:
+        """Return once everybody has everything; the log, as one hears it that writes nothing."""
+        await self._until(lambda: all(one.has_everything_acknowledged for one in self.devices))
+        written = sum(len(one.written) for one in self.devices)
+        await self._until(lambda: all(len(one.heard) + len(one.written) >= written for one in self.devices))
+        await self._until(lambda: len(self._reader.heard) >= written)
+        return self._reader.heard
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await trio.sleep(0.02)
 
     def acknowledged(self) -> Iterator[str]:
         """The ids of all operations that somebody was told are stored."""
