@@ -51,6 +51,7 @@ def test_every_value_arrives_with_its_type(tmp_path: Path) -> None:
         schema_version = 3
         supported_schema_versions = [2, 4]
         trusted_proxies = ["10.0.0.0/8", "::1"]
+        allowed_origins = ["https://app.example.org", "http://localhost:5173", "capacitor://localhost", "*"]
         shutdown_grace = 3
 
         [store]
@@ -61,6 +62,7 @@ def test_every_value_arrives_with_its_type(tmp_path: Path) -> None:
     assert settings.server.port == 0
     assert settings.server.schema_versions() == (3, 2, 4)
     assert settings.server.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("::1"))
+    assert settings.server.allowed_origins[1:] == ("http://localhost:5173", "capacitor://localhost", "*")
     assert settings.server.shutdown_grace == 3.0
     assert isinstance(settings.server.shutdown_grace, float)
     assert settings.store.kind == "memory"
@@ -154,6 +156,20 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
             '[server]\nhost = ["::1", "256.0.0.1"]',
             'server.host (kora.toml): found ["::1", "256.0.0.1"], expected [1] to be an IPv4 address, '
             "an IPv6 address without brackets, or a host name",
+        ),
+        *(
+            (
+                f'[server]\nallowed_origins = ["{origin}"]',
+                f'server.allowed_origins (kora.toml): found ["{origin}"], expected [0] to be an origin such as '
+                '"https://app.example.org" (scheme, host, port if it is not the usual one), or "*"',
+            )
+            for origin in (
+                "app.example.org",
+                "https://app.example.org/",
+                "https://App.example.org",
+                "null",
+                "https://*",
+            )
         ),
         (
             '[server]\ntrusted_proxies = ["10.0.0.1/8"]',
