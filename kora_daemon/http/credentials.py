@@ -57,8 +57,13 @@ def require_same_token(credentials: Credentials, auth_token: object) -> None:
     raise HttpError(401, text, **{"www-authenticate": "Bearer"})
 
 
+def given_identity(request: Request) -> str | None:
+    """Which device a request says it is of, whatever it is worth; None when it says nothing."""
+    return request.headers.get(HEADER) or request.first(PARAMETER) or _cookie(request)
+
+
 def _identity(request: Request) -> str:
-    given = request.headers.get(HEADER) or request.first(PARAMETER) or _cookie(request)
+    given = given_identity(request)
     if given is not None and _IDENTITY.fullmatch(given):
         return given
     raise HttpError(400, _HOW, **{"set-cookie": _new_cookie(request)})

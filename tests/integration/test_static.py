@@ -18,7 +18,9 @@ from kora_daemon.http import static_content
 from kora_daemon.http.own_routes import OwnRoute
 from kora_daemon.http.static_content import LEFT_OVER_S, PIECE_BYTES, WHOLE_BYTES
 from kora_daemon.http.static_files import ASK_AGAIN, NEVER_CHANGES, AppFiles, AppOptions
-from tests.support.http import Answer, HttpClient, http_client
+from kora_daemon.server.options import ServerOptions
+from kora_daemon.server.polling import PollingOptions
+from tests.support.http import HttpClient, http_client
 from tests.support.network import PATIENCE_S, connected, eventually, running_server
 
 PAGE = {"accept": "text/html,*/*;q=0.8", "sec-fetch-mode": "navigate"}
@@ -460,23 +462,25 @@ async def test_no_file_stays_open(dist: Path) -> None:
 
 
 async def test_people_and_devices_share_a_path(dist: Path) -> None:
-    async def ask(client: HttpClient, **headers: str) -> Answer:
-        return await client.ask("/", headers={name.replace("_", "-"): value for name, value in headers.items()})
-
-    async with running_server(path="/", app=AppFiles(dist)) as host, http_client(host.port) as client:
+    options = ServerOptions(polling=PollingOptions(hold_s=0.01))
+    async with running_server(path="/", app=AppFiles(dist), options=options) as host, http_client(host.port) as client:
         for headers in ({}, PAGE, {"accept": "*/*"}, {"cookie": "theme=dark"}, {"cookie": "kora_session=x", **PAGE}):
             assert (await client.ask("/", headers=headers)).body == b"<title>The app</title>"
         async with connected(host.url) as device:
             assert (await device.shake_hands("device"))["accepted"] is True
-        for headers in (
-            {"x-kora-session": "s"},
-            {"cookie": "a=b; kora_session=s"},
-            {"connection": "upgrade", "upgrade": "websocket"},
+        for target, named in (
+            ("/", {"x-kora-session": "s"}),
+            ("/", {"cookie": 'odd"; kora_session=s'}),
+            ("/?clientId=s", {}),
         ):
-            assert b"The app" not in (await client.ask("/", headers=headers)).body
-        assert b"The app" not in (await client.ask("/?clientId=s")).body
+            assert (await client.ask(target, headers=named)).status == 204
+        stock = await client.ask("/", headers={"accept": "application/json, application/x-protobuf"})
+        assert (stock.status, stock.headers["set-cookie"].partition("=")[0]) == (400, "kora_session")
+        upgrade = {"connection": "upgrade", "upgrade": "websocket"}
+        assert (await client.ask("/", headers=upgrade)).status == 426
         assert (await client.ask("/users/1", headers=PAGE)).body == b"<title>The app</title>"
         assert (await client.ask("/sw.js?clientId=s", headers={"cookie": "kora_session=s"})).status == 200
+        assert (await client.ask("/", "POST", b"{}", {"content-type": "application/json"})).status == 400
 
 
 async def test_own_routes_go_before_the_app(dist: Path) -> None:
