@@ -1,4 +1,4 @@
-"""docs/install.md is done, word for word: in a folder that stands for the root of a host.
+"""docs/install.md is done, word for word, then docs/systemd.md: in a folder that stands for the root of a host.
 
 What a test can't have (root's rights, systemd, a container engine, pipx) is a program that only writes down that it was
 called. There is a wheel instead of a checkout, its dependencies are there already, and environments borrow the pip of
@@ -21,8 +21,10 @@ from kora_daemon.version import VERSION
 from tests.support.built import PATIENCE_S, ROOT, wheel
 
 PROGRAMS = Path(sys.executable).parent
-PAGE = (ROOT / "docs" / "install.md").read_text()
-BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.DOTALL | re.M)
+BLOCKS, SYSTEMD = (
+    re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.DOTALL | re.M)
+    for page in ("install.md", "systemd.md")
+)
 ELSEWHERE = re.compile(r"(?<![\w.:-])/(?=(?:opt|etc|usr|var)\b)")
 """Where a path begins that is to be below the folder, but for those inside a container."""
 
@@ -113,3 +115,11 @@ def test_the_page_can_be_followed(tmp_path: Path) -> None:
     assert (host.root / "usr" / "local" / "share" / "man" / "man1" / "kora.1").read_text().startswith('.\\"')
     assert (tmp_path / "home" / "my-app" / "kora.schema.json").exists()
     assert told[BLOCKS[-1]] == "#:schema kora.schema.json\n"
+
+    for block in SYSTEMD:
+        host.take(block)
+    assert host.called("systemctl")[3:] == ["daemon-reload", "stop kora", "enable --now kora.socket kora"]
+    assert (host.root / "etc" / "systemd" / "system" / "kora.socket").exists()
+    credentials = host.root / "etc" / "kora" / "credentials"
+    assert credentials.stat().st_mode & 0o777 == 0o700
+    assert len((credentials / "KORA_ADMIN_TOKEN").read_text().strip()) == 64
