@@ -106,7 +106,8 @@ def test_the_page_can_be_followed(tmp_path: Path) -> None:
     assert (host.root / "etc" / "kora" / "kora.schema.json").exists()
     unit = (host.root / "etc" / "systemd" / "system" / "kora.service").read_text()
     assert "/opt/kora/bin/kora serve --config /etc/kora/kora.toml" in unit
-    assert host.called("systemctl") == ["daemon-reload", "enable --now kora", "restart kora"]
+    assert (host.root / "etc" / "systemd" / "system" / "kora.socket").exists()
+    assert host.called("systemctl") == ["daemon-reload", "enable --now kora.socket kora", "restart kora"]
     assert any("config.valid" in text for text in printed)
 
     assert [line.split()[0] for line in host.called("podman")] == ["build", "run", "exec", "run"]
