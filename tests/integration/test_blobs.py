@@ -92,6 +92,16 @@ async def test_without_auth_it_is_everybodys(blobs: BlobStore) -> None:
             assert await gets(laptop, b"x") == b"x"
 
 
+@pytest.mark.parametrize(("brought", "asked_for"), [(True, False), (False, True), (True, True)])
+async def test_it_does_not_matter_who_speaks_protobuf(blobs: BlobStore, brought: bool, asked_for: bool) -> None:
+    async with running_server(blobs=blobs) as host:
+        async with streaming(host.url, "phone", binary=brought) as phone:
+            await phone.say(pushed(b"x"))
+            await eventually(lambda: blobs.has(hashed(b"x")))
+        async with streaming(host.url, "laptop", binary=asked_for) as laptop:
+            assert await gets(laptop, b"x") == b"x"
+
+
 async def test_who_only_reads_gets_it_and_so_does_an_admin(blobs: BlobStore) -> None:
     async with serving(blobs) as host:
         async with signed_in(host.url, "ali", "phone") as phone:
