@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 from kora_daemon.config import Settings
 from kora_daemon.errors import KoraError, StoreCorrupt
@@ -63,15 +63,12 @@ def damaged(blobs: BlobStore, *, delete: bool) -> Iterator[tuple[BlobEntry, bool
         yield entry, is_damaged
 
 
-class Imported(NamedTuple):
-    """A content of a folder, and what became of it: `kept` is None for one that is not what its name says."""
-
-    entry: BlobEntry
-    kept: Kept | None
+ImportOutcome = Literal["imported", "known", "noRoom", "damaged", "tooLarge"]
+_OUTCOMES: dict[Kept, ImportOutcome] = {Kept.NEW: "imported", Kept.KNOWN: "known", Kept.FULL: "noRoom"}
 
 
-def import_folder(blobs: BlobStore, folder: Path) -> Iterator[Imported]:
-    """Take over what is in a folder of the TypeScript server's, or of another daemon's.
+def import_folder(blobs: BlobStore, folder: Path, max_blob_bytes: int) -> Iterator[ImportOutcome]:
+    """Take over what is in a folder of the TypeScript server's, or of another daemon's; what becomes of each content.
 
     What a daemon has kept stays with who has it; everything else is of anybody: each record that refers to it counts.
     Raises KoraError.
@@ -82,9 +79,11 @@ def import_folder(blobs: BlobStore, folder: Path) -> Iterator[Imported]:
     with _open(source):
         for entry in source.entries():
             try:
-                content = source.get(entry.hash)
+                content = source.get(entry.hash, max_blob_bytes)
             except StoreCorrupt:
-                yield Imported(entry, None)
+                yield "damaged"
                 continue
-            if content is not None:
-                yield Imported(entry, blobs.put(entry.hash, content, entry.holders or {ANYBODY}, wall_ms()))
+            if content is None:
+                yield "tooLarge"
+            else:
+                yield _OUTCOMES[blobs.put(entry.hash, content, entry.holders or {ANYBODY}, wall_ms())]

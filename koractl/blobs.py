@@ -12,7 +12,7 @@ from msgspec import to_builtins
 
 from kora_daemon import blob_upkeep
 from kora_daemon.config import load_settings
-from kora_daemon.store.blobs.contract import BlobEntry, Kept
+from kora_daemon.store.blobs.contract import BlobEntry
 from kora_daemon.store.blobs.gc import Tally
 from koractl.formats import Format, Record, write_outcome, write_records
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
@@ -102,17 +102,16 @@ def import_folder(
 ) -> None:
     """Take files over that were kept elsewhere; each is checked. May be run again."""
     del debug
-    counts: Counter[str] = Counter(imported=0, known=0, damaged=0, noRoom=0)
-    names = {Kept.NEW: "imported", Kept.KNOWN: "known", Kept.FULL: "noRoom", None: "damaged"}
-    with blob_upkeep.opened_blobs(load_settings(config)) as blobs:
-        for one in blob_upkeep.import_folder(blobs, folder):
-            counts[names[one.kept]] += 1
+    settings = load_settings(config)
+    counts: Counter[str] = Counter(imported=0, known=0, damaged=0, tooLarge=0, noRoom=0)
+    with blob_upkeep.opened_blobs(settings) as blobs:
+        counts.update(blob_upkeep.import_folder(blobs, folder, settings.blobs.max_blob_bytes))
     said = (
-        f"Imported {counts['imported']:,} blobs; {counts['known']:,} were there already, "
-        f"{counts['damaged']:,} are damaged, for {counts['noRoom']:,} there was no room."
+        f"Imported {counts['imported']:,} blobs; {counts['known']:,} were there already, {counts['damaged']:,} are "
+        f"damaged, {counts['tooLarge']:,} too large, for {counts['noRoom']:,} there was no room."
     )
     write_outcome(said, counts, as_json=as_json)
-    if counts["damaged"] or counts["noRoom"]:
+    if counts["damaged"] or counts["tooLarge"] or counts["noRoom"]:
         raise typer.Exit(1)
 
 

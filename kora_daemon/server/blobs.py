@@ -55,6 +55,8 @@ class _OpenRequest(Struct, eq=False):
     """Numbers of the peers that were asked and have not answered."""
     all_asked: bool = False
     """Nobody else will be."""
+    has_waited: bool = False
+    """For what was on its way into the store."""
     references: Sequence[Reference] = ()
     """What was found to refer to it."""
 
@@ -80,7 +82,11 @@ class BlobRelay:
         self._open: Counter[int] = Counter()
         self._undecide, self._undecided = trio.open_memory_channel[str](MAX_OPEN_REQUESTS)
         """Requests that are still to be answered from the store, or passed on to those who have to be found first."""
+        self._early: dict[str, list[str]] = {}
+        """Hash -> requests that wait until it has come into the store."""
         self._manifests = HandedManifests()
+        if keeper is not None:
+            keeper.arrived = self._arrived
 
     def share(self, sender: Peer, message: Message) -> None:
         """Take a request, an answer or, where blobs are kept, a push."""
@@ -110,10 +116,18 @@ class BlobRelay:
         self._open[sender.number] += 1
         if self._keeper is None and self._passed_on_at_once(own_id, request):
             return
+        self._queue(own_id)
+
+    def _queue(self, own_id: str) -> None:
         try:
             self._undecide.send_nowait(own_id)
         except trio.WouldBlock:  # what was closed meanwhile stands in there, too
             self._close(own_id)
+
+    def _arrived(self, hexadecimal: str) -> None:
+        for own_id in self._early.pop(hexadecimal, ()):
+            if own_id in self._requests:
+                self._queue(own_id)
 
     def _passed_on_at_once(self, own_id: str, request: _OpenRequest) -> bool:
         """Pass a request of an unrestricted session on to its like; whether there are no others."""
@@ -138,6 +152,12 @@ class BlobRelay:
                 await self._decide(own_id, request)
 
     async def _decide(self, own_id: str, request: _OpenRequest) -> None:
+        # Devices ask as soon as they hear of a record, and its file is pushed right behind. Once: nobody can hold a
+        # request up by pushing something else under the same name again and again.
+        if self._keeper is not None and not request.has_waited and self._keeper.awaits(request.hexadecimal):
+            request.has_waited = True
+            self._early.setdefault(request.hexadecimal, []).append(own_id)
+            return
         names = self._manifests.names_of(request.peer.user_id, request.hexadecimal)
         if self._keeper is not None and await self._is_done_by(self._keeper, own_id, request, names):
             return
@@ -155,11 +175,12 @@ class BlobRelay:
 
     async def _is_done_by(self, keeper: BlobKeeper, own_id: str, request: _OpenRequest, names: frozenset[str]) -> bool:
         """Answer from the store, or pass the request on; whether nobody else has to be found."""
-        content = await keeper.find(request.peer, request.hexadecimal, names)
+        content = await keeper.lending.find(request.peer, request.hexadecimal, names)
         if own_id not in self._requests:
             return True
         if content is None:
             return self._passed_on_at_once(own_id, request)
+        keeper.outcomes.add("served")
         self._give(own_id, request, content.base64, content.parts)
         return True
 

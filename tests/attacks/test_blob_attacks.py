@@ -5,6 +5,7 @@ The hostile device is Bea's, who may write things of her own; what she is after 
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 
 import pytest
 import structlog
+import trio
 
 from kora_daemon.server.blob_keeper import BlobRules
-from kora_daemon.store.blobs.contract import BlobStore
+from kora_daemon.store.blobs.contract import ANY_SIZE, BlobStore
 from kora_daemon.store.blobs.directory import DirectoryBlobs
 from tests.support.blobs import (
     BLOB_STORES,
@@ -58,9 +60,9 @@ class Watched(DirectoryBlobs):
         super().__init__(path, **limits)
         self.read: list[str] = []
 
-    def get(self, hexadecimal: str) -> bytes | None:
+    def get(self, hexadecimal: str, max_bytes: int = ANY_SIZE) -> bytes | None:
         self.read.append(hexadecimal)
-        return super().get(hexadecimal)
+        return super().get(hexadecimal, max_bytes)
 
 
 @pytest.fixture
@@ -81,6 +83,13 @@ async def is_told_nothing(client: Client, *contents: bytes) -> None:
         await client.say(asked(content) | {"hash": hashed(content).upper()})
     assert await hears_no(client, "blob-chunk-response")
     await has_uploaded(client)
+
+
+async def lies_without_end(client: Client, name: str) -> None:
+    """Push something else under a name, for ever."""
+    lie = json.dumps({"messageId": "lie"} | pushed(b"lie" * 10_000, name))
+    while True:
+        await client.say_text(lie)
 
 
 class TestReading:
@@ -170,6 +179,19 @@ class TestReading:
                 read = len(blobs.read)
                 await is_told_nothing(laptop, MANIFEST, *PARTS)
         assert len(blobs.read) == read
+
+    async def test_others_requests_are_not_held_up_by_lies_under_the_same_name(self, blobs: Watched) -> None:
+        """A request waits for what is on its way into the store; for a lie it does so once."""
+        async with serving(blobs) as host:
+            async with signed_in(host.url, "ali", "phone") as phone:
+                await brings(phone, blobs, "phone", "ali", *PARTS)
+            async with signed_in(host.url, "bea", "bea") as bea, signed_in(host.url, "ali", "laptop") as laptop:
+                assert await gets(laptop, MANIFEST) == MANIFEST
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(lies_without_end, bea, hashed(PARTS[0]))
+                    for _ in range(20):
+                        assert await gets(laptop, PARTS[0]) == PARTS[0]
+                    nursery.cancel_scope.cancel()
 
     async def test_before_a_handshake(self, blobs: Watched) -> None:
         async with serving(blobs) as host:

@@ -45,6 +45,12 @@ def test_any_bytes_will_do(blobs: BlobStore, content: bytes) -> None:
     assert blobs.head(hashed(content), 1 << 30) == content
 
 
+def test_what_is_too_large_is_not_read(blobs: BlobStore) -> None:
+    put(blobs, CONTENT)
+    assert (blobs.get(NAME, len(CONTENT)), blobs.get(NAME, len(CONTENT) - 1)) == (CONTENT, None)
+    assert blobs.has(NAME)
+
+
 def test_equal_contents_are_one(blobs: BlobStore) -> None:
     assert [put(blobs, CONTENT), put(blobs, CONTENT), put(blobs, b"another")] == [Kept.NEW, Kept.KNOWN, Kept.NEW]
     assert {entry.size_bytes for entry in kept(blobs).values()} == {6, 7}

@@ -159,7 +159,7 @@ class TestImport:
         said = place.kora("blobs", "import", str(theirs))
         assert (said.code, said.out) == (
             1,
-            "Imported 1 blobs; 1 were there already, 1 are damaged, for 0 there was no room.\n",
+            "Imported 1 blobs; 1 were there already, 1 are damaged, 0 too large, for 0 there was no room.\n",
         )
         assert kept(place.blobs)[hashed(b"a logo")].holders == {ANYBODY}
         (theirs / "ab" / ("ab" * 32)).unlink()
@@ -167,6 +167,7 @@ class TestImport:
             "imported": 0,
             "known": 2,
             "damaged": 0,
+            "tooLarge": 0,
             "noRoom": 0,
         }
 
@@ -176,7 +177,7 @@ class TestImport:
         into = tmp_path / "into"
         into.mkdir()
         said = Kora(into, config=config)("blobs", "import", str(place.folder), "--json")
-        assert said.json == {"imported": 4, "known": 0, "damaged": 0, "noRoom": 0}
+        assert said.json == {"imported": 4, "known": 0, "damaged": 0, "tooLarge": 0, "noRoom": 0}
         blobs = PostgresBlobs(url)
         blobs.open()
         assert {name: entry.holders for name, entry in kept(blobs).items()} == {name: {ALI} for name in place.there}

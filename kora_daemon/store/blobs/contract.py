@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Collection, Iterator
 from typing import NamedTuple, Protocol
 
+ANY_SIZE = 2**62
 ANYBODY = "0" * 32
 """Has everything that an operator has brought along (`kora blobs import`)."""
 
@@ -55,8 +56,11 @@ class BlobStore(Protocol):
         """Whether a content is kept."""
         ...
 
-    def get(self, hexadecimal: str) -> bytes | None:
-        """The content. Raises `StoreCorrupt` for one that does not have its hash any more; `put` mends it."""
+    def get(self, hexadecimal: str, max_bytes: int = ANY_SIZE) -> bytes | None:
+        """The content, unless it is larger than that.
+
+        Raises `StoreCorrupt` for one that does not have its hash any more; `put` mends it.
+        """
         ...
 
     def head(self, hexadecimal: str, size_bytes: int) -> bytes:

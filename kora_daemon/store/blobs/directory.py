@@ -23,7 +23,7 @@ from pathlib import Path
 
 from kora_daemon.errors import StoreCorrupt, StoreUnavailable
 from kora_daemon.materialization.blobs import is_blob_hash
-from kora_daemon.store.blobs.contract import BlobEntry, Kept, sha256_of
+from kora_daemon.store.blobs.contract import ANY_SIZE, BlobEntry, Kept, sha256_of
 from kora_daemon.store.blobs.quota import Quota
 
 _INCOMING = "incoming"
@@ -117,11 +117,11 @@ class DirectoryBlobs:
             return _status(hexadecimal, shard) is not None
         return False
 
-    def get(self, hexadecimal: str) -> bytes | None:
+    def get(self, hexadecimal: str, max_bytes: int = ANY_SIZE) -> bytes | None:
         """The content; see the contract."""
         content = None
         with self._translating(), suppress(FileNotFoundError), self._shard_of(hexadecimal) as shard:
-            content = _read(hexadecimal, shard)
+            content = _read(hexadecimal, shard, max_bytes=max_bytes)
         if content is not None and sha256_of(content) != hexadecimal:
             raise StoreCorrupt(f"{self._path / hexadecimal[:2] / hexadecimal} is damaged; delete it, or restore it")
         return content
@@ -234,11 +234,12 @@ def _status(name: str, folder: int) -> os.stat_result | None:
     return found if stat.S_ISREG(found.st_mode) else None
 
 
-def _read(name: str, folder: int, size_bytes: int = -1) -> bytes:
+def _read(name: str, folder: int, size_bytes: int = -1, *, max_bytes: int = ANY_SIZE) -> bytes:
     descriptor = os.open(name, _READ, dir_fd=folder)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FileNotFoundError(errno.ENOENT, "is no file", name)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > max_bytes:
+            raise FileNotFoundError(errno.ENOENT, "is no file, or too large", name)
         with open(descriptor, "rb", closefd=False) as file:
             return file.read(size_bytes)
     finally:

@@ -16,7 +16,7 @@ import structlog
 from msgspec import Struct
 
 from kora_daemon.errors import StoreCorrupt, StoreError
-from kora_daemon.materialization.blobs import blob_hashes, listed_parts, referred
+from kora_daemon.materialization.blobs import MAX_MANIFEST_BYTES, blob_hashes, listed_parts, referred
 from kora_daemon.materialization.fold import read_data
 from kora_daemon.model.delivery import LogEntry
 from kora_daemon.model.operation import Operation
@@ -104,7 +104,7 @@ class LiveBlobs:
         self._hashes.add(bytes.fromhex(hexadecimal))
         if self._blobs.head(hexadecimal, 1) == b"{":
             try:
-                manifest = self._blobs.get(hexadecimal) or b""
+                manifest = self._blobs.get(hexadecimal, MAX_MANIFEST_BYTES) or b""
             except StoreCorrupt as error:
                 # Its parts are of no use without it, and may be those of others, which name them themselves.
                 log.warning("blobs.damaged", error=str(error))

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from kora_daemon.errors import StoreCorrupt
 from kora_daemon.materialization.blobs import is_blob_hash
-from kora_daemon.store.blobs.contract import BlobEntry, Kept, sha256_of
+from kora_daemon.store.blobs.contract import ANY_SIZE, BlobEntry, Kept, sha256_of
 from kora_daemon.store.blobs.quota import Quota
 from kora_daemon.store.pool import ConnectionPool
 from kora_daemon.store.postgres.errors import ConnectionLost, translating
@@ -44,7 +44,7 @@ _KEEP = """
 """
 """Whether the row is new. A content that is as it should be is not written again."""
 _SIZE = "SELECT size_bytes FROM kora_blobs WHERE hash = $1"
-_CONTENT = "SELECT content FROM kora_blobs WHERE hash = $1"
+_CONTENT = "SELECT content FROM kora_blobs WHERE hash = $1 AND size_bytes <= $2"
 _HEAD = "SELECT substring(content FOR $2::integer) FROM kora_blobs WHERE hash = $1"
 _HELD_BY = "SELECT holder FROM kora_blob_holders WHERE hash = $1 AND holder = ANY($2::text[])"
 _ENTRIES = f"""
@@ -114,9 +114,9 @@ class PostgresBlobs:
         """Whether a content is kept."""
         return bool(self._rows(_SIZE, _stored(hexadecimal)))
 
-    def get(self, hexadecimal: str) -> bytes | None:
+    def get(self, hexadecimal: str, max_bytes: int = ANY_SIZE) -> bytes | None:
         """The content; see the contract."""
-        rows = self._rows(_CONTENT, _stored(hexadecimal))
+        rows = self._rows(_CONTENT, _stored(hexadecimal), max_bytes)
         if not rows:
             return None
         content: bytes = rows[0][0]

@@ -25,7 +25,7 @@ from tests.support.peers import FakePeer
 
 
 class SlowBlobs(DirectoryBlobs):
-    """Waits with everything until it is let go."""
+    """Keeps nothing until it is let go."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -37,10 +37,6 @@ class SlowBlobs(DirectoryBlobs):
         if self.fails:
             raise StoreUnavailable("gone")
         return super().put(hexadecimal, content, holders, now_ms)
-
-    def get(self, hexadecimal: str) -> bytes | None:
-        self.go.wait(10)
-        return super().get(hexadecimal)
 
 
 class Scene:
@@ -155,38 +151,18 @@ async def test_nobody_waits_for_a_disk_that_hangs(scene: Scene, monkeypatch: pyt
     assert not scene.keeper.hears(peer.number)
 
 
-async def test_nor_for_one_that_does_not_answer_a_request(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIND_PATIENCE_S", 0.05)
+async def test_what_has_come_is_told(scene: Scene) -> None:
+    """Whatever became of it: nobody waits until there is an end to lies under the same name."""
+    told: list[str] = []
+    scene.keeper.arrived = told.append
+    first, second = FakePeer(), FakePeer()
+    scene.push(first, b"x")
+    scene.keeper.push(second, BlobPush("m", hashed(b"x"), "eQ=="))
+    assert scene.keeper.awaits(hashed(b"x"))
+    assert not scene.keeper.awaits(hashed(b"y"))
     scene.blobs.go.set()
-    scene.push(FakePeer(), b"x")
-    await eventually(lambda: scene.there == 1)
-    scene.blobs.go.clear()
-    peer = FakePeer()
-    with structlog.testing.capture_logs() as logged, trio.fail_after(5):
-        assert await scene.keeper.find(peer, hashed(b"x"), frozenset()) is None
-        assert await scene.keeper.find(peer, hashed(b"x"), frozenset()) is None
-    assert [one["event"] for one in logged] == ["blobs.slow"]
-    scene.blobs.go.set()
-    monkeypatch.setattr(scene.keeper, "_not_asked_before", 0)
-    monkeypatch.setattr(module, "FIND_PATIENCE_S", 5)
-    found = await scene.keeper.find(peer, hashed(b"x"), frozenset())
-    assert found is not None
-    assert found.base64 == "eA=="
-
-
-async def test_what_arrives_is_waited_for(scene: Scene) -> None:
-    scene.push(FakePeer(), b"x")
-    async with trio.open_nursery() as nursery:
-        found: list[object] = []
-
-        async def ask() -> None:
-            found.append(await scene.keeper.find(FakePeer(), hashed(b"x"), frozenset()))
-
-        nursery.start_soon(ask)
-        await trio.testing.wait_all_tasks_blocked()
-        assert found == []
-        scene.blobs.go.set()
-    assert found == [module.Content("eA==", [])]
+    await eventually(lambda: told == [hashed(b"x")] * 2)
+    assert not scene.keeper.awaits(hashed(b"x"))
 
 
 async def test_a_store_that_fails_is_told_of_once_and_the_next_one_is_tried(scene: Scene) -> None:
