@@ -18,6 +18,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
@@ -60,7 +61,8 @@ def run(settings: Settings, on_ready: OnReady) -> None:
     configure_log(settings.log.level, settings.log.format)
     _raise_descriptor_limit()
     # A watchdog ends a process with SIGABRT: then everybody says where they were.
-    faulthandler.enable()
+    if sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)
     manager, sockets = ServiceManager.of(os.environ), inherited_sockets(os.environ)
     # What is loaded now stays for good: with 10,000 connections the collector's default pauses reach a second.
     gc.collect()

@@ -242,9 +242,8 @@ async def test_an_upload_that_breaks_off_changes_nothing(tmp_path: Path) -> None
 
 
 async def test_a_backup_that_is_too_large_is_not_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kora_daemon.http.surface.ImportOptions", lambda: ImportOptions(max_bytes=1_000))
     monkeypatch.setattr(http_backup, "WRITTEN_AT_ONCE", 100)
-    async with running_server() as host:
+    async with running_server(imports=ImportOptions(max_bytes=1_000)) as host:
         async with http_client(host.port) as client:
             assert (await put_back(client, b"x" * 1_001)).status == 413
         async with http_client(host.port) as client:

@@ -14,6 +14,7 @@ import trio_websocket
 from kora_daemon.auth.contract import AuthProvider
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.http.access import Access
+from kora_daemon.http.backup import ImportOptions
 from kora_daemon.http.listener import Listener, ListenerOptions, addresses
 from kora_daemon.http.own_routes import OwnRoute, OwnRoutes
 from kora_daemon.http.static_files import AppFiles
@@ -74,6 +75,7 @@ async def running_server(
     path: str = "/",
     access: Access | None = None,
     app: AppFiles | None = None,
+    imports: ImportOptions | None = None,
     routes: Sequence[OwnRoute] = (),
     blobs: BlobStore | None = None,
 ) -> AsyncIterator[Host]:
@@ -86,7 +88,7 @@ async def running_server(
         await nursery.start(own.run)
         with nothing_crashes():
             async with trio.open_nursery() as front:
-                listener = Listener(server, surface(server, path, access, Extras(app=app, own=own)), listening)
+                listener = Listener(server, surface(server, path, access, Extras(imports or ImportOptions(), app, own)), listening)
                 listeners = await listener.open()
                 front.start_soon(listener.serve, listeners, nursery)
                 try:
