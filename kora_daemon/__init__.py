@@ -10,14 +10,15 @@ The map, from the edge inwards. Data flows down this list, answers flow back up.
     supervision, service_manager, activation    what systemd hears, and the sockets that it hands over
     parts, hooks     what the settings name: the store, the schema file, the app's own callables
     store_lock       one daemon for a SQLite file
-    server           sockets, tasks, threads: listener, connection, validation, writer, hub, presence   (the only trio)
+    http             the one port: requests, long-polling, what operators and back ends ask, own routes, app files
+    server           tasks and threads: connection, transports, validation, writer, hub, presence, neighbours
     wire             bytes <-> messages
     protocol         the sans-io core: session, handshake, uploads, delivery
     apply            the judgement on operations inside one write transaction, trusted writes, refill, restore
     auth             who somebody is: contract, none, token (JWT, static, hooks), kora, mixed; scopes out of claims
     backup           the log as one file: export, verification
     schema_file      the app's schema, from JSON or TOML
-    store            log and records: contract, memory, SQLite
+    store            log and records: contract, memory, SQLite, PostgreSQL; blobs
     materialization  operations -> records: fold, columns, shapes, stamps, the plan of an upgrade
     model            what Kora talks about: operation, record, schema, clock, identity, causal order, view
     config, log, errors

@@ -1,1 +1,1 @@
-"""Sockets, tasks and threads: the only package that knows trio."""
+"""The sync server: tasks, threads, transports."""
