@@ -68,7 +68,10 @@ class Reloader:
     async def reload(self) -> Reloaded:
         """Read the file again. All of it is good and applied, as far as that can be done live, or nothing changes."""
         outcome = await self._thread.run(self._reload_aloud)
-        self._server.journal.record("daemon.reload_failed" if outcome.problems else "daemon.reloaded")
+        if outcome.problems:
+            self._server.journal.record("daemon.reload_failed")
+        else:
+            self._server.journal.record("daemon.reloaded")
         return outcome
 
     def _reload_aloud(self) -> Reloaded:

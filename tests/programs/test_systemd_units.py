@@ -45,7 +45,12 @@ def test_what_one_daemon_may_not_do_none_of_several_may() -> None:
         {line for line in (UNITS / unit).read_text().splitlines() if "=" in line and not line.startswith("#")}
         for unit in SERVICES
     )
-    assert {line.partition("=")[0] for line in one ^ several} == {"Description", "StateDirectory", "WorkingDirectory"}
+    assert {line.partition("=")[0] for line in one ^ several} == {
+        "Description",
+        "Environment",
+        "StateDirectory",
+        "WorkingDirectory",
+    }
 
 
 def test_units_and_settings_go_together() -> None:
