@@ -88,7 +88,9 @@ async def running_server(
         await nursery.start(own.run)
         with nothing_crashes():
             async with trio.open_nursery() as front:
-                listener = Listener(server, surface(server, path, access, Extras(imports or ImportOptions(), app, own)), listening)
+                listener = Listener(
+                    server, surface(server, path, access, Extras(imports or ImportOptions(), app, own)), listening
+                )
                 listeners = await listener.open()
                 front.start_soon(listener.serve, listeners, nursery)
                 try:
