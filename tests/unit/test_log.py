@@ -6,7 +6,6 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,13 +22,6 @@ class Terminal(io.StringIO):
 class FullDisk(io.StringIO):
     def write(self, text: str, /) -> int:
         raise OSError(28, "No space left on device")
-
-
-@pytest.fixture(autouse=True)
-def _as_it_was() -> Iterator[None]:
-    yield
-    logs.configure("info", "json")
-    structlog.reset_defaults()
 
 
 Stderr = pytest.CaptureFixture[str]
