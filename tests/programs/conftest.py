@@ -12,6 +12,7 @@ import pytest
 
 NEEDED = {
     "test_app_in_chromium.py": "chromium",
+    "test_behind_nginx.py": "nginx",
     "test_curl.py": "curl",
     "test_dashboard_in_chromium.py": "chromium",
     "test_manual.py": "mandoc",
@@ -19,7 +20,7 @@ NEEDED = {
     "test_systemd_units.py": "systemd-analyze",
 }
 """Test file -> the program, which is also the name of its Debian package, unless that is below."""
-PACKAGES = {"systemd-analyze": "systemd"}
+PACKAGES = {"nginx": "nginx-light", "systemd-analyze": "systemd"}
 
 MISSING = {file: program for file, program in NEEDED.items() if shutil.which(program) is None}
 if MISSING and os.environ.get("KORA_TEST_PROGRAMS") == "required":
