@@ -18,13 +18,27 @@ settings.register_profile("developer", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
 
 
+def _plain_log() -> None:
+    """The log of tests. The pretty tracebacks that are structlog's default take seconds on a busy machine."""
+    log.configure("info", "json")
+    structlog.reset_defaults()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
+
+
+_plain_log()
+
+
 @pytest.fixture(autouse=True)
 def _log_as_it_was() -> Iterator[None]:
     """Commands that run in this process set up the log for all of it."""
     yield
-    if structlog.is_configured():
-        log.configure("info", "json")
-        structlog.reset_defaults()
+    if structlog.get_config()["wrapper_class"] is log.Logger:
+        _plain_log()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -31,6 +31,11 @@ class Backlog(Generic[Job]):
         """Begin no more."""
         self._nursery = None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to be done."""
+        return not self._working
+
     def add(self, job: Job) -> None:
         """Do this behind everything else."""
         self._jobs.append(job)

@@ -420,7 +420,7 @@ class World:
             and session._stream.next_read(reached) is None
             and session.uploads.idle
             and not session._reading
-            and not connection._working
+            and connection._backlog.is_idle
         )
 
     async def settle(self) -> None:
