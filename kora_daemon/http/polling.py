@@ -92,7 +92,8 @@ class PollingEndpoint:
     async def _bring(self, request: Request, credentials: Credentials, origin: Origin) -> Response:
         binary = _is_binary(request)
         session = await self._sessions.of(credentials.key, origin, again=True)
-        session.check_open()
+        if session.left.is_set():
+            session.check_open()
         size = request.body.size_bytes
         with session.visit():
             async with session.intake.room_for(session.intake.limit_bytes if size is None else size):
@@ -100,8 +101,7 @@ class PollingEndpoint:
                 message = glimpse(frame)
                 if message is not None and message.is_handshake:
                     require_same_token(credentials, message.auth_token)
-                    session = await self._sessions.for_handshake(credentials.key, origin, frame)
-                await session.intake.take(frame, message)
+                await self._sessions.take(credentials.key, origin, frame, message)
         return Response(202, content_type="")
 
 
@@ -115,7 +115,9 @@ async def _payload(body: Body, session: PollingTransport, *, binary: bool) -> by
             whole += chunk
             if len(whole) > session.intake.limit_bytes:
                 raise _too_big(session)
-            session.check_open()
+            # One that is just closing may be in the way of a handshake that begins the next one.
+            if session.left.is_set() and not session.has_vanished:
+                session.check_open()
         if not binary:
             try:
                 whole.decode()

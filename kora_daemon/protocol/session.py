@@ -14,6 +14,7 @@ from kora_daemon.model.view import Subsets, View
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
+from kora_daemon.protocol.backlog import Backlog
 from kora_daemon.protocol.delivery import Progress, WatermarkStream
 from kora_daemon.protocol.delta import VectorStream
 from kora_daemon.protocol.handshake import Greeting, read_greeting
@@ -44,10 +45,9 @@ class Session:
         self._frontier = 0
         self._news: NodeNews | None = None
         """To be remembered once the client has taken something of its stream."""
-        self._has_gaps = False
-        """The device was asked for operations that it may have withheld."""
-        self._offered = 0
-        """Up to which number of its own it has sent what it wants to."""
+        self._backlog = Backlog()
+        self.hears_in_order = True
+        """Whether messages arrive in the order in which they were sent."""
         self._reading = self._reading_stale = False
         self._draining = False
         self.starts_over = False
@@ -63,7 +63,9 @@ class Session:
         """When, on the elapsed clock, the next `Tick` matters; None = not before another event."""
         if self.phase is Phase.CONNECTED:
             return self._handshake_due_ms
-        return self._stream.resend_due_ms if self._stream is not None and self.phase is not Phase.CLOSED else None
+        if self._stream is None or self.phase is Phase.CLOSED:
+            return None
+        return self._stream.resend_due_ms if self._backlog.due_ms is None else self._backlog.due_ms
 
     @property
     def progress(self) -> Progress | None:
@@ -203,8 +205,9 @@ class Session:
     def _log_read(self, event: on.LogRead, now: on.Moment) -> list[do.Action]:
         greeting = self._greeted
         self._frontier = event.frontier
-        self._has_gaps = event.has_gaps
-        self._offered = event.version_vector.get(self.node_id, 0)
+        self._backlog = Backlog(self.node_id, event.version_vector.get(self.node_id, 0), event.has_gaps)
+        if not self.hears_in_order:
+            self._backlog.wait(now.elapsed_ms)
         if greeting.watermark is not None:
             self._news = stream_news(
                 self.node_id, self.view, greeting.watermark, event.start, event.floor, event.memory
@@ -245,22 +248,9 @@ class Session:
 
     def _upload(self, message: say.OperationBatch, now: on.Moment) -> list[do.Action]:
         accepted = self.uploads.receive(message, now)
-        return [do.Commit(accepted, message.size_bytes, self._settled_by(message))]
-
-    def _settled_by(self, message: say.OperationBatch) -> NodeNews | None:
-        """What the last batch says of a client that was asked for what it had withheld: more it does not want to send.
-
-        Gaps that are left are there for good, as long as the view is this one (scopes.md section 8): those below what
-        it has sent itself, since a number that somebody made up in its name must not hide what it writes later.
-        """
-        if not self._has_gaps:
-            return None
-        own = (one.sequence_number for one in message.operations if one.node_id == self.node_id)
-        self._offered = max(self._offered, max(own, default=0))
-        if not message.is_final:
-            return None
-        self._has_gaps = False
-        return NodeNews(self.node_id, settled=view_digest(self.view), settled_upto=self._offered)
+        settled = self._backlog.took(message, now.elapsed_ms)
+        news = None if settled is None else NodeNews(self.node_id, settled=view_digest(self.view), settled_upto=settled)
+        return [do.Commit(accepted, message.size_bytes, news)]
 
     def _committed(self, event: on.Committed, _now: on.Moment) -> list[do.Action]:
         if self.uploads.idle:
@@ -268,6 +258,9 @@ class Session:
         actions: list[do.Action] = [do.Send(message) for message in self.uploads.committed(event.rejections)]
         if self._draining and self.uploads.idle:
             actions += self._close(do.GOING_AWAY, "server is shutting down")
+        elif self._backlog.due_ms is not None and self._backlog.is_in and self.uploads.idle:
+            self._backlog.stop_waiting()
+            actions += self._read_on()
         return actions
 
     def _store_failed(self, _event: on.StoreFailed, _now: on.Moment) -> list[do.Action]:
@@ -300,7 +293,7 @@ class Session:
             self._stream.pass_over(frontier)
 
     def _read_on(self) -> list[do.Action]:
-        if self._stream is None or self._reading:
+        if self._stream is None or self._reading or self._backlog.due_ms is not None:
             return []
         read = self._stream.next_read(self._frontier)
         self._reading = read is not None
@@ -330,7 +323,11 @@ class Session:
         return actions + self._read_on()
 
     def _resend_if_stalled(self, _event: on.Tick, now: on.Moment) -> list[do.Action]:
-        if self._stream is None or not self._stream.rewind_if_stalled(now.elapsed_ms):
+        if self._backlog.due_ms is not None:
+            if self._backlog.due_ms > now.elapsed_ms or not self.uploads.idle:
+                return []
+            self._backlog.stop_waiting()
+        elif self._stream is None or not self._stream.rewind_if_stalled(now.elapsed_ms):
             return []
         self._reading_stale = self._reading
         return self._read_on()

@@ -42,6 +42,7 @@ class Connection:
         self.number = number
         self.origin = origin
         self.session = Session(number, services.rules, now(), new_id)
+        self.session.hears_in_order = transport.keeps_order
         self._transport = transport
         self._codec: Codec = TEXT
         """The peer is answered in the form that it spoke in last (wire.md section 1)."""

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager, contextmanager
 import trio
 from msgspec import UNSET
 
-from kora_daemon.server.changes import Changes
 from kora_daemon.server.transport import Receiver
 from kora_daemon.server.upload_order import UploadOrder
 from kora_daemon.wire.frame import Frame
@@ -37,44 +36,78 @@ def fingerprint(frame: Frame) -> bytes:
     return hashlib.blake2b(frame.payload, digest_size=16).digest()
 
 
-class Intake:
-    """Messages on their way to a `receiver`, which is None before the session is open.
+class _Place:
+    """In a line: `called` is set when it is its turn, or when there is nothing to wait for any more."""
 
-    `check_open` raises when the session is over, `give_up` ends it, for a reason. Every change of that is announced.
+    def __init__(self, message: Glimpse | None = None, size_bytes: int = 0) -> None:
+        self.message = message
+        self.size_bytes = size_bytes
+        self.called = trio.Event()
+
+
+class Intake:
+    """Messages on their way to the receiver of `open`. `check_open` raises when the session is over, `give_up` ends it.
+
+    Two lines: who waits to be read, and who waits to be handed in; of those whose turn it is, whoever came first.
     """
 
-    def __init__(self, changes: Changes, check_open: Callable[[], None], give_up: Callable[[str], None]) -> None:
-        self._changes = changes
+    def __init__(self, check_open: Callable[[], None], give_up: Callable[[str], None]) -> None:
         self._check_open = check_open
         self._give_up = give_up
-        self._turn = trio.Lock()
-        self._taken = self._waiting = self._waiting_bytes = self._coming = 0
-        self._recent: deque[bytes] = deque(maxlen=_REMEMBERED)
+        self._receiver: Receiver | None = None
         self._order: UploadOrder | None = None
-        self.receiver: Receiver | None = None
+        self._unread: list[_Place] = []
+        self._taken_in_bytes = 0
+        """Of messages that are being read, or wait to be handed in."""
+        self._present = self._coming = self._taken = 0
+        self._line: list[_Place] = []
+        self._is_busy = False
+        """One is being handed in."""
+        self._recent: deque[bytes] = deque(maxlen=_REMEMBERED)
         self.limit_bytes = 0
-        """What a message may have, and all of them together while they wait."""
-        self.handshake: bytes | None = None
-        """The fingerprint of the first handshake, None as long as there was none."""
+        """What a message may have, and all of them together."""
+        self._handshake: Glimpse | None = None
+        self._handshake_known_as = b""
+        self._newest_upload: Glimpse | None = None
+
+    def open(self, receiver: Receiver) -> None:
+        """Hand in to this one from now on."""
+        self._receiver = receiver
+        self._call_next()
+
+    def close(self) -> None:
+        """The session is over: nobody waits any more."""
+        self._receiver = None
+        for place in (*self._line, *self._unread):
+            place.called.set()
 
     @asynccontextmanager
     async def room_for(self, size_bytes: int) -> AsyncIterator[None]:
         """Keep room for a message, from before it is read until it was handed in. Raises TooMuchAtOnce."""
-        if self._waiting >= MOST_AT_ONCE:
+        if self._present >= MOST_AT_ONCE:
             raise TooMuchAtOnce
-        self._waiting += 1
+        self._present += 1
+        place = _Place(size_bytes=size_bytes)
+        self._unread.append(place)
+        self._let_in()
         try:
-            while self._waiting_bytes and self._waiting_bytes + size_bytes > self.limit_bytes:
-                self._check_open()
-                await self._changes.next()
-            self._waiting_bytes += size_bytes
-            try:
-                yield
-            finally:
-                self._waiting_bytes -= size_bytes
+            await place.called.wait()
+            yield
         finally:
-            self._waiting -= 1
-            self._changes.announce()
+            self._present -= 1
+            if place in self._unread:
+                self._unread.remove(place)
+            else:
+                self._taken_in_bytes -= size_bytes
+            self._let_in()
+
+    def _let_in(self) -> None:
+        # Whoever fits in: what the others wait for may be among them.
+        for place in list(self._unread):
+            if not self._taken_in_bytes or self._taken_in_bytes + place.size_bytes <= self.limit_bytes:
+                self._unread.remove(place)
+                self._taken_in_bytes += place.size_bytes
+                place.called.set()
 
     @contextmanager
     def coming_in(self) -> Iterator[None]:
@@ -87,50 +120,84 @@ class Intake:
             raise
         finally:
             self._coming -= 1
-            self._changes.announce()
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether a message is being read."""
+        return self._coming > 0
 
     async def take(self, frame: Frame, message: Glimpse | None) -> None:
         """Hand a message in when its turn has come.
 
         What comes once more is the same again: browsers repeat requests whose connection broke. Only a handshake is
-        passed on, and answered, each time.
+        passed on, and answered, each time. What was written before the handshake is late: it belongs to no session.
         """
+        self._check_open()
         known_as = fingerprint(frame)
         if message is not None and message.is_handshake:
-            self.handshake = self.handshake or known_as
+            if self._handshake is None:
+                self._handshake, self._handshake_known_as = message, known_as
         elif known_as in self._recent:
             return
         self._recent.append(known_as)
-        await self._turn_of(message)
-        async with self._turn:
-            self._check_open()
-            if self.receiver is not None:
-                await self.receiver.ready()
-            if self.receiver is not None:
-                self.receiver.receive(frame)
-            self._took(message)
+        if message is not None and message.is_upload and not message.predates(self._newest_upload or message):
+            self._newest_upload = message
+        place = _Place(message)
+        self._line.append(place)
+        self._call_next()
+        try:
+            await self._wait_for_turn(place)
+            await self._hand_in(frame, message)
+        finally:
+            self._line.remove(place)
+            self._is_busy = self._is_busy and not place.called.is_set()
+            self._call_next()
 
-    async def _turn_of(self, message: Glimpse | None) -> None:
-        while not self._has_turn(message):
-            taken = self._taken
-            with trio.move_on_after(ORDER_PATIENCE_S) as patience:
-                while taken == self._taken and not self._has_turn(message):
-                    self._check_open()
-                    await self._changes.next()
-            if patience.cancelled_caught and not self._coming and not self._turn.locked():
-                self._give_up("a message that has to come first is missing")
-
-    def _has_turn(self, message: Glimpse | None) -> bool:
-        if self.receiver is None:
+    def _is_late(self, message: Glimpse | None) -> bool:
+        if message is None or self._handshake is None or message is self._handshake:
             return False
-        if message is None or message.is_handshake:
+        if message.predates(self._handshake):
             return True
-        return self._order is not None and (not message.is_upload or self._order.has_turn(message))
+        # A device that begins anew may get the answer to its last handshake. What it uploads shows that it took it.
+        return message.is_handshake and self._newest_upload is not None and message.predates(self._newest_upload)
 
-    def _took(self, message: Glimpse | None) -> None:
+    def begins_anew(self, frame: Frame, handshake: Glimpse) -> bool:
+        """Whether a handshake is another one than that of this session, so that the device has another one in mind."""
+        return not (
+            self._handshake is None or self._handshake_known_as == fingerprint(frame) or self._is_late(handshake)
+        )
+
+    async def _wait_for_turn(self, place: _Place) -> None:
+        while not place.called.is_set():
+            taken = self._taken
+            with trio.move_on_after(ORDER_PATIENCE_S):
+                await place.called.wait()
+            if not place.called.is_set() and taken == self._taken and not (self._coming or self._is_busy):
+                self._give_up("a message that has to come first is missing")
+        self._check_open()
+
+    async def _hand_in(self, frame: Frame, message: Glimpse | None) -> None:
+        if self._is_late(message):
+            return
+        receiver = self._receiver
+        if receiver is not None:
+            await receiver.ready()
+            receiver.receive(frame)
         self._taken += 1
         if message is not None and message.is_handshake and self._order is None:
             self._order = UploadOrder(says_total=message.last_delivery_sequence is not UNSET)
         elif message is not None and message.is_upload and self._order is not None:
             self._order.took(message)
-        self._changes.announce()
+
+    def _call_next(self) -> None:
+        if self._is_busy or self._receiver is None:
+            return
+        place = next((one for one in self._line if self._has_turn(one.message)), None)
+        if place is not None:
+            self._is_busy = True
+            place.called.set()
+
+    def _has_turn(self, message: Glimpse | None) -> bool:
+        if message is None or message.is_handshake or self._is_late(message):
+            return True
+        return self._order is not None and (not message.is_upload or self._order.has_turn(message))

@@ -78,7 +78,7 @@ class PollingTransport:
         self._quiet_since = trio.current_time()
         self._over = trio.Event()
         self.has_vanished = False
-        self.intake = Intake(self._changes, self.check_open, self.fail)
+        self.intake = Intake(self.check_open, self.fail)
         self.intake.limit_bytes = min(HANDSHAKE_MESSAGE_BYTES, options.max_message_bytes)
         self.buffered_bytes = 0
         self.closed_with: tuple[int, str] | None = None
@@ -92,12 +92,17 @@ class PollingTransport:
 
     # What the connection calls
 
+    @property
+    def keeps_order(self) -> bool:
+        """Each message is a request of its own, and `intake` can't know of one that never came."""
+        return False
+
     async def serve(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         """Return when the session is over, or nothing was asked for in too long a time."""
         del nursery
-        self._receiver = self.intake.receiver = receiver
+        self._receiver = receiver
         receiver.opened()
-        self._changes.announce()
+        self.intake.open(receiver)
         while not self._over.is_set():
             with trio.move_on_at(self._may_be_quiet_until):
                 await self._over.wait()
@@ -136,8 +141,8 @@ class PollingTransport:
         return has_room(self.buffered_bytes, size_bytes, self._options.max_buffered_bytes)
 
     def delivered(self) -> bool:
-        """Whether everything was fetched."""
-        return not self._queue
+        """Whether everything was fetched, and nothing is just coming in."""
+        return not self._queue and not self.intake.is_coming
 
     async def close(self, code: int, reason: str) -> None:
         """Take nothing more, and let the device fetch what there is for a moment. Last words are kept for later."""
@@ -148,7 +153,7 @@ class PollingTransport:
         if self.left.is_set():
             return
         self._over.set()
-        self._receiver = self.intake.receiver = None
+        self._receiver = None
         if self.buffered_bytes > LAST_WORDS_BYTES:
             self._forget_all()
         self.left.set()
@@ -237,6 +242,7 @@ class PollingTransport:
     def _hang_up(self, code: int, reason: str) -> None:
         if self.closed_with is None:
             self.closed_with = (code, reason)
+        self.intake.close()
         self._changes.announce()
 
     def _forget_all(self) -> None:

@@ -8,11 +8,11 @@ from functools import partial
 import structlog
 import trio
 
-from kora_daemon.server.intake import fingerprint
-from kora_daemon.server.polling import PollingOptions, PollingTransport
+from kora_daemon.server.polling import PollingOptions, PollingTransport, SessionOver
 from kora_daemon.server.services import Origin
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.wire.frame import Frame
+from kora_daemon.wire.glimpse import Glimpse
 
 REMEMBERED_S = 60.0
 """How long a device can hear that its session is over, and what it was told last."""
@@ -57,10 +57,27 @@ class PollingSessions:
             return self._over[key][0]
         return self._open(key, origin)
 
-    async def for_handshake(self, key: bytes, origin: Origin, handshake: Frame) -> PollingTransport:
-        """The session that a handshake belongs to. Raises TooManySessions."""
+    async def take(self, key: bytes, origin: Origin, frame: Frame, message: Glimpse | None) -> None:
+        """Hand a message in to the session that it is for. Raises SessionOver and TooManySessions.
+
+        One that has vanished meanwhile, since a handshake has begun another one, leaves it to that.
+        """
+        while True:
+            if message is not None and message.is_handshake:
+                session = await self._for_handshake(key, origin, frame, message)
+            else:
+                session = await self.of(key, origin, again=True)
+            try:
+                await session.intake.take(frame, message)
+            except SessionOver:
+                if not session.has_vanished:
+                    raise
+            else:
+                return
+
+    async def _for_handshake(self, key: bytes, origin: Origin, frame: Frame, handshake: Glimpse) -> PollingTransport:
         while (session := self._live.get(key)) is not None:
-            if session.intake.handshake in (None, fingerprint(handshake)):
+            if not session.has_vanished and not session.intake.begins_anew(frame, handshake):
                 return session
             session.vanish()
             await session.left.wait()

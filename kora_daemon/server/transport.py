@@ -48,6 +48,11 @@ class Receiver(Protocol):
 class Transport(Protocol):
     """One peer. All calls come from the event loop's thread."""
 
+    @property
+    def keeps_order(self) -> bool:
+        """Whether the peer's messages are on their way together, so that none can arrive without those before it."""
+        ...
+
     async def serve(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         """Hand in the peer's frames, in order, until it is gone. `await receiver.ready()` before each.
 
@@ -99,6 +104,11 @@ class MemoryTransport:
         self._incoming = incoming
         self._outgoing = outgoing
         self.closed_with: tuple[int, str] | None = None
+
+    @property
+    def keeps_order(self) -> bool:
+        """As a channel does."""
+        return True
 
     async def serve(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         """Hand in frames until either end is closed."""

@@ -26,13 +26,22 @@ class UploadOrder:
 
     def has_turn(self, upload: Glimpse) -> bool:
         """Whether everything that comes before this batch was taken. What is no batch may always come."""
-        if self._caught_up or not isinstance(upload.batch_index, int | float):
+        if not isinstance(upload.batch_index, int | float):
             return True
-        if self._says_total and upload.total_batches is UNSET:
-            return False
+        if upload.total_batches is UNSET and self._says_total:
+            return self._caught_up
+        if self._caught_up and not _says_total(upload):
+            return True
         return bool(upload.batch_index == self._next_index)
 
     def took(self, upload: Glimpse) -> None:
         """Note that a batch was taken."""
-        self._next_index += 1
-        self._caught_up = self._caught_up or upload.is_final is True
+        if self._caught_up and not _says_total(upload):
+            return
+        self._caught_up = upload.is_final is True
+        # A device that goes on with the answer to an earlier handshake begins once more.
+        self._next_index = 0 if self._caught_up else self._next_index + 1
+
+
+def _says_total(upload: Glimpse) -> bool:
+    return isinstance(upload.total_batches, int | float)

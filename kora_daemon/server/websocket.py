@@ -44,6 +44,11 @@ class WebSocketTransport:
         self._receiver: Receiver | None = None
         self._websocket: trio_websocket.WebSocketConnection | None = None
 
+    @property
+    def keeps_order(self) -> bool:
+        """There is one stream."""
+        return True
+
     async def serve(self, receiver: Receiver, nursery: trio.Nursery) -> None:
         """Answer the upgrade, then hand in frames until the peer is gone."""
         self._receiver = receiver

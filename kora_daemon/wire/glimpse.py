@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ class Glimpse(Struct, frozen=True, rename="camel"):
     """What a message says of itself, unchecked: its other members are of any type and may be missing."""
 
     type: Any = UNSET
+    message_id: Any = UNSET
     auth_token: Any = None
     batch_index: Any = 0
     is_final: Any = True
@@ -33,7 +35,17 @@ class Glimpse(Struct, frozen=True, rename="camel"):
         """Whether it brings operations."""
         return bool(self.type == "operation-batch")
 
+    def predates(self, other: Glimpse) -> bool:
+        """Whether the client wrote it before the other one, as far as ids tell: those of stock clients count."""
+        ids = [_STOCK_ID.fullmatch(one.message_id) for one in (self, other) if isinstance(one.message_id, str)]
+        if len(ids) < 2 or ids[0] is None or ids[1] is None:
+            return False
+        (mine_ms, mine), (other_ms, others) = ((int(found[1]), int(found[2])) for found in ids if found is not None)
+        return mine < others and mine_ms <= other_ms
 
+
+_STOCK_ID = re.compile(r"msg-(\d{1,15})-(\d{1,15})")
+"""Time in ms, and a number that counts in the process."""
 _DECODER = msgspec.json.Decoder(Glimpse)
 _MEMBERS = {field.encode_name: field.name for field in msgspec.structs.fields(Glimpse)}
 
@@ -56,6 +68,7 @@ def _binary_glimpse(payload: bytes) -> Glimpse | None:
         return None
     return Glimpse(
         envelope.type,
+        envelope.message_id,
         envelope.auth_token or None,
         envelope.batch_index,
         envelope.is_final,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from kora_daemon.protocol import backlog
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.polling import PollingOptions
 from kora_daemon.store.memory import MemoryStore
@@ -45,7 +46,8 @@ GARBAGE = 25
 """The last request of the recording: behind garbage, to which the recorded server had nothing to say (wire.md 12)."""
 
 
-async def test_each_request_is_answered_as_recorded() -> None:
+async def test_each_request_is_answered_as_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "PATIENCE_MS", 100)  # this device uploads nothing
     exchanges = load_exchanges(WIRE / "http-status-codes.jsonl")
     options = ServerOptions(polling=PollingOptions(hold_s=0))
     async with running_server(options=options, path=SYNC_PATH) as host:

@@ -69,10 +69,10 @@ async def begun(requests: Requests, node_id: str, **members: Any) -> None:
     """A session whose first download is fetched and acknowledged, and which has uploaded what it had: nothing."""
     assert (await requests.post(handshake(node_id, f"h-{node_id}", **members))).status == 202
     assert (await until_message(requests))["accepted"] is True
-    batch = await until_message(requests)
-    assert batch["isFinal"] is True
     await requests.post(upload("nothing", [], total=1))
     assert (await until_message(requests))["acknowledgedMessageId"] == "nothing"
+    batch = await until_message(requests)
+    assert batch["isFinal"] is True
     ack = {"type": "acknowledgment", "messageId": "a", "acknowledgedMessageId": batch["messageId"]}
     sequence = batch["maxDeliverySequence"]
     await requests.post(json.dumps({**ack, "lastSequenceNumber": 0, "deliverySequence": sequence}))

@@ -10,7 +10,6 @@ import trio
 import trio.testing
 
 from kora_daemon.server import intake as module
-from kora_daemon.server.changes import Changes
 from kora_daemon.server.intake import Intake, TooMuchAtOnce
 from kora_daemon.wire.frame import Frame
 from kora_daemon.wire.glimpse import glimpse
@@ -27,16 +26,15 @@ class Scene:
     """An intake and what came out of it, by message id."""
 
     def __init__(self) -> None:
-        self.changes = Changes()
         self.given_up: list[str] = []
-        self.intake = Intake(self.changes, self.check_open, self.give_up)
+        self.intake = Intake(self.check_open, self.give_up)
         self.intake.limit_bytes = 100
         self.heard: list[str] = []
-        self.is_ready = True
+        self.wants_more = trio.Event()
+        self.wants_more.set()
 
     def open(self) -> Scene:
-        self.intake.receiver = self
-        self.changes.announce()
+        self.intake.open(self)
         return self
 
     def check_open(self) -> None:
@@ -45,15 +43,18 @@ class Scene:
 
     def give_up(self, reason: str) -> None:
         self.given_up.append(reason)
-        self.changes.announce()
+        self.intake.close()
 
     def opened(self) -> None: ...
 
     def overflowed(self) -> None: ...
 
+    @property
+    def is_ready(self) -> bool:
+        return self.wants_more.is_set()
+
     async def ready(self) -> None:
-        while not self.is_ready:
-            await self.changes.next()
+        await self.wants_more.wait()
 
     def receive(self, frame: Frame) -> None:
         self.heard.append(json.loads(frame.payload)["messageId"])
@@ -82,8 +83,7 @@ async def test_messages_are_handed_in_in_order_however_they_arrive() -> None:
         for message in (LIVE, batch(2, 3), ACK, batch(1, 3), batch(0, 3), HELLO):
             nursery.start_soon(scene.take, message)
             await trio.testing.wait_all_tasks_blocked()
-    assert scene.heard[0] == "h"
-    assert [one for one in scene.heard if one not in ("h", "a")] == ["b0", "b1", "b2", "live"]
+    assert scene.heard == ["h", "a", "b0", "b1", "b2", "live"]
 
 
 async def test_nothing_is_handed_in_before_the_session_is_open() -> None:
@@ -99,15 +99,48 @@ async def test_nothing_is_handed_in_before_the_session_is_open() -> None:
 async def test_one_waits_until_the_session_wants_it_and_the_others_behind_it() -> None:
     scene = Scene().open()
     await scene.take(HELLO)
-    scene.is_ready = False
+    scene.wants_more = trio.Event()
     async with trio.open_nursery() as nursery:
         for message in (batch(0, 1), ACK):
             nursery.start_soon(scene.take, message)
             await trio.testing.wait_all_tasks_blocked()
         assert scene.heard == ["h"]
-        scene.is_ready = True
-        scene.changes.announce()
+        scene.wants_more.set()
     assert scene.heard == ["h", "b0", "a"]
+
+
+async def test_of_those_whose_turn_it_is_who_came_first_goes_first() -> None:
+    scene = Scene().open()
+    await scene.take(HELLO)
+    scene.wants_more = trio.Event()
+    names = [f"live{number}" for number in range(10)]
+    async with trio.open_nursery() as nursery:
+        for name in names:
+            nursery.start_soon(scene.take, {**LIVE, "messageId": name})
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(scene.take, batch(0, 1))
+        await trio.testing.wait_all_tasks_blocked()
+        scene.wants_more.set()
+    assert scene.heard == ["h", "b0", *names]
+
+
+async def test_what_waits_when_the_session_ends_waits_no_longer() -> None:
+    scene = Scene().open()
+    ended = 0
+
+    async def take(message: dict[str, Any]) -> None:
+        nonlocal ended
+        with pytest.raises(Over):
+            await scene.take(message)
+        ended += 1
+
+    async with trio.open_nursery() as nursery:
+        for message in (LIVE, ACK, batch(0, 1)):
+            nursery.start_soon(take, message)
+        await trio.testing.wait_all_tasks_blocked()
+        scene.give_up("over")
+    await take(HELLO)
+    assert (ended, scene.heard) == (4, [])
 
 
 async def test_the_same_message_once_more_is_handed_in_once() -> None:
@@ -122,10 +155,18 @@ async def test_the_same_message_once_more_is_handed_in_once() -> None:
 async def test_a_repeated_handshake_is_passed_on() -> None:
     scene = Scene().open()
     await scene.take(HELLO)
-    first = scene.intake.handshake
     await scene.take(HELLO)
     assert scene.heard == ["h", "h"]
-    assert scene.intake.handshake == first
+
+
+async def test_what_was_written_before_the_handshake_is_late() -> None:
+    scene = Scene().open()
+    await scene.take({**HELLO, "messageId": "msg-1000-7"})
+    for late in (ACK, batch(0, 1), HELLO):
+        await scene.take({**late, "messageId": "msg-999-6"})
+    for name in ("msg-1000-8", "msg-1001-3", "msg-999-9", "other"):
+        await scene.take({**ACK, "messageId": name})
+    assert scene.heard == ["msg-1000-7", "msg-1000-8", "msg-1001-3", "msg-999-9", "other"]
 
 
 async def test_garbage_is_passed_on_at_once() -> None:
@@ -165,13 +206,12 @@ async def test_as_long_as_something_comes_nobody_is_given_up(autojump_clock: tri
 async def test_waiting_for_the_session_is_no_reason_to_give_up(autojump_clock: trio.testing.MockClock) -> None:
     scene = Scene().open()
     await scene.take(HELLO)
-    scene.is_ready = False
+    scene.wants_more = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scene.take, batch(0, 2))
         nursery.start_soon(scene.take, batch(1, 2))
         await trio.sleep(5 * module.ORDER_PATIENCE_S)
-        scene.is_ready = True
-        scene.changes.announce()
+        scene.wants_more.set()
     assert scene.heard == ["h", "b0", "b1"]
 
 

@@ -47,9 +47,8 @@ async def playing(scene: Callable[[PollingSessions, Server], Awaitable[None]]) -
 
 
 async def shake_hands(sessions: PollingSessions, key: bytes, frame: Frame) -> PollingTransport:
-    session = await sessions.for_handshake(key, ORIGIN, frame)
-    await session.intake.take(frame, glimpse(frame))
-    return session
+    await sessions.take(key, ORIGIN, frame, glimpse(frame))
+    return await sessions.of(key, ORIGIN)
 
 
 async def over(session: PollingTransport) -> None:

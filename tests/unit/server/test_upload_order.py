@@ -15,7 +15,9 @@ LIVE = Glimpse("operation-batch")
 
 def missed(index: int, total: int, *, says_total: bool = True) -> Glimpse:
     """Batch `index` of `total` with what was written while the device was away."""
-    return Glimpse("operation-batch", None, index, index == total - 1, total_batches=total if says_total else UNSET)
+    return Glimpse(
+        "operation-batch", batch_index=index, is_final=index == total - 1, total_batches=total if says_total else UNSET
+    )
 
 
 def taken(arrived: list[Glimpse], *, says_total: bool) -> list[Glimpse]:
@@ -54,17 +56,32 @@ def test_a_device_that_says_no_total_may_begin_with_a_live_batch() -> None:
 
 
 def test_a_batch_that_can_t_say_a_total_goes_by_its_index() -> None:
-    batches = [Glimpse("operation-batch", None, index, index == 1, total_batches=None) for index in range(2)]
+    batches = [
+        Glimpse("operation-batch", batch_index=index, is_final=index == 1, total_batches=None) for index in range(2)
+    ]
     assert taken([batches[1], LIVE, batches[0]], says_total=True) == [*batches, LIVE]
 
 
 def test_once_all_is_there_every_batch_has_its_turn() -> None:
     order = UploadOrder(says_total=True)
     order.took(missed(0, 1))
-    assert order.has_turn(LIVE)
-    assert order.has_turn(missed(5, 9))
+    for _ in range(3):
+        assert order.has_turn(LIVE)
+        order.took(LIVE)
+
+
+def test_what_was_missed_may_come_once_more_in_order() -> None:
+    batches = [missed(index, 2) for index in range(2)]
+    again = [missed(index, 3) for index in range(3)]
+    order = UploadOrder(says_total=True)
+    for batch in batches:
+        order.took(batch)
+    assert [order.has_turn(one) for one in again] == [True, False, False]
+    order.took(again[0])
+    assert not order.has_turn(LIVE)
+    assert [order.has_turn(one) for one in again] == [False, True, False]
 
 
 @pytest.mark.parametrize("index", ["0", None, [], UNSET])
 def test_what_is_no_batch_is_not_waited_for(index: object) -> None:
-    assert UploadOrder(says_total=False).has_turn(Glimpse("operation-batch", None, index))
+    assert UploadOrder(says_total=False).has_turn(Glimpse("operation-batch", batch_index=index))
