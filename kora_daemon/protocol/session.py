@@ -14,7 +14,7 @@ from kora_daemon.model.view import Subsets, View
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
-from kora_daemon.protocol.backlog import Backlog
+from kora_daemon.protocol.arrears import Arrears
 from kora_daemon.protocol.delivery import Progress, WatermarkStream
 from kora_daemon.protocol.delta import VectorStream
 from kora_daemon.protocol.handshake import Greeting, read_greeting
@@ -45,7 +45,7 @@ class Session:
         self._frontier = 0
         self._news: NodeNews | None = None
         """To be remembered once the client has taken something of its stream."""
-        self._backlog = Backlog()
+        self._arrears = Arrears()
         self.hears_in_order = True
         """Whether messages arrive in the order in which they were sent."""
         self._reading = self._reading_stale = False
@@ -65,7 +65,7 @@ class Session:
             return self._handshake_due_ms
         if self._stream is None or self.phase is Phase.CLOSED:
             return None
-        return self._stream.resend_due_ms if self._backlog.due_ms is None else self._backlog.due_ms
+        return self._stream.resend_due_ms if self._arrears.due_ms is None else self._arrears.due_ms
 
     @property
     def progress(self) -> Progress | None:
@@ -205,9 +205,9 @@ class Session:
     def _log_read(self, event: on.LogRead, now: on.Moment) -> list[do.Action]:
         greeting = self._greeted
         self._frontier = event.frontier
-        self._backlog = Backlog(self.node_id, event.version_vector.get(self.node_id, 0), event.has_gaps)
+        self._arrears = Arrears(self.node_id, event.version_vector.get(self.node_id, 0), event.has_gaps)
         if not self.hears_in_order:
-            self._backlog.wait(now.elapsed_ms)
+            self._arrears.wait(now.elapsed_ms)
         if greeting.watermark is not None:
             self._news = stream_news(
                 self.node_id, self.view, greeting.watermark, event.start, event.floor, event.memory
@@ -248,7 +248,7 @@ class Session:
 
     def _upload(self, message: say.OperationBatch, now: on.Moment) -> list[do.Action]:
         accepted = self.uploads.receive(message, now)
-        settled = self._backlog.took(message, now.elapsed_ms)
+        settled = self._arrears.took(message, now.elapsed_ms)
         news = None if settled is None else NodeNews(self.node_id, settled=view_digest(self.view), settled_upto=settled)
         return [do.Commit(accepted, message.size_bytes, news)]
 
@@ -258,8 +258,8 @@ class Session:
         actions: list[do.Action] = [do.Send(message) for message in self.uploads.committed(event.rejections)]
         if self._draining and self.uploads.idle:
             actions += self._close(do.GOING_AWAY, "server is shutting down")
-        elif self._backlog.due_ms is not None and self._backlog.is_in and self.uploads.idle:
-            self._backlog.stop_waiting()
+        elif self._arrears.due_ms is not None and self._arrears.is_in and self.uploads.idle:
+            self._arrears.stop_waiting()
             actions += self._read_on()
         return actions
 
@@ -293,7 +293,7 @@ class Session:
             self._stream.pass_over(frontier)
 
     def _read_on(self) -> list[do.Action]:
-        if self._stream is None or self._reading or self._backlog.due_ms is not None:
+        if self._stream is None or self._reading or self._arrears.due_ms is not None:
             return []
         read = self._stream.next_read(self._frontier)
         self._reading = read is not None
@@ -323,10 +323,10 @@ class Session:
         return actions + self._read_on()
 
     def _resend_if_stalled(self, _event: on.Tick, now: on.Moment) -> list[do.Action]:
-        if self._backlog.due_ms is not None:
-            if self._backlog.due_ms > now.elapsed_ms or not self.uploads.idle:
+        if self._arrears.due_ms is not None:
+            if self._arrears.due_ms > now.elapsed_ms or not self.uploads.idle:
                 return []
-            self._backlog.stop_waiting()
+            self._arrears.stop_waiting()
         elif self._stream is None or not self._stream.rewind_if_stalled(now.elapsed_ms):
             return []
         self._reading_stale = self._reading

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from kora_daemon.protocol import backlog
+from kora_daemon.protocol import arrears
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.polling import PollingOptions
 from kora_daemon.store.memory import MemoryStore
@@ -47,7 +47,7 @@ GARBAGE = 25
 
 
 async def test_each_request_is_answered_as_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "PATIENCE_MS", 100)  # this device uploads nothing
+    monkeypatch.setattr(arrears, "PATIENCE_MS", 100)  # this device uploads nothing
     exchanges = load_exchanges(WIRE / "http-status-codes.jsonl")
     options = ServerOptions(polling=PollingOptions(hold_s=0))
     async with running_server(options=options, path=SYNC_PATH) as host:

@@ -1,4 +1,4 @@
-"""A client whose messages arrive in any order is sent its stream once its own backlog is acknowledged."""
+"""A client whose messages arrive in any order is sent its stream once its own arrears are acknowledged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
-from kora_daemon.protocol.backlog import PATIENCE_MS
+from kora_daemon.protocol.arrears import PATIENCE_MS
 from kora_daemon.protocol.moves import Phase
 from tests.support.operations import operation
 from tests.support.rehearsal import Rehearsal, of_kind, said
@@ -58,7 +58,7 @@ def test_an_acknowledgment_in_between_starts_nothing() -> None:
     assert not reads(stage.take(on.FrontierMoved(7)))
 
 
-def test_a_backlog_that_does_not_come_is_not_waited_for_for_ever() -> None:
+def test_arrears_that_don_t_come_are_not_waited_for_for_ever() -> None:
     stage = greeted()
     assert stage.session.due_ms == stage.elapsed_ms + PATIENCE_MS
     stage.pass_time(PATIENCE_MS - 1)
@@ -68,7 +68,7 @@ def test_a_backlog_that_does_not_come_is_not_waited_for_for_ever() -> None:
     assert stage.session.due_ms is None
 
 
-def test_as_long_as_it_comes_it_is_waited_for() -> None:
+def test_as_long_as_they_come_they_are_waited_for() -> None:
     stage = greeted()
     for number in range(3):
         stage.pass_time(PATIENCE_MS - 1)

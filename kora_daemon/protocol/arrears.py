@@ -7,14 +7,14 @@ from msgspec import Struct
 from kora_daemon.protocol.messages import OperationBatch
 
 PATIENCE_MS = 5_000
-"""For the next batch of it. Stock clients send it at once, and at least one batch, which may be empty."""
+"""For the next batch of them. Stock clients send it at once, and at least one batch, which may be empty."""
 
 
-class Backlog(Struct):
-    """The backlog of one client. `offered` is up to which number of its own the server has heard from it.
+class Arrears(Struct):
+    """The arrears of one client. `offered` is up to which number of its own the server has heard from it.
 
-    `has_gaps`: it was asked for operations that it may have withheld. `due_ms`: nothing is sent to it before it is in,
-    or this moment; None where that does not matter.
+    `has_gaps`: it was asked for operations that it may have withheld. `due_ms`: nothing is sent to it before they are
+    in, or this moment; None where that does not matter.
     """
 
     node_id: str = ""
@@ -24,10 +24,10 @@ class Backlog(Struct):
     is_in: bool = False
 
     def wait(self, elapsed_ms: int) -> None:
-        """Let the client's own stream wait for it.
+        """Let the client's own stream wait for them.
 
         Where each message comes over a connection of its own, order is kept by one batch being under way at a time. A
-        client whose download is complete sends the next batch at any acknowledgment: those of its backlog must be out.
+        client whose download is complete sends the next batch at any acknowledgment: those of its arrears must be out.
         """
         self.due_ms = elapsed_ms + PATIENCE_MS
 
@@ -51,5 +51,5 @@ class Backlog(Struct):
         return self.offered
 
     def stop_waiting(self) -> None:
-        """All of it is acknowledged, or does not come."""
+        """All of them are acknowledged, or don't come."""
         self.due_ms = None
