@@ -217,6 +217,7 @@ async def test_nothing_is_taken_behind_an_upload_that_broke_off() -> None:
             assert not answers
             await stream.aclose()
         assert answers[0].status == 410
+        assert closed_as_told(answers[0]).reason == "a message broke off"
         assert host.server.get_status().total_operations == 0
         requests.close()
 

@@ -231,6 +231,7 @@ async def test_a_message_that_breaks_off_ends_the_session_for_all_that_wait() ->
         with pytest.raises(trio.BrokenResourceError), scene.intake.coming_in():
             raise trio.BrokenResourceError
     assert over.is_set()
+    assert scene.given_up == ["a message broke off"]
     assert scene.heard == ["h"]
 
 

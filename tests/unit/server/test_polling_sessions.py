@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from kora_daemon.server import polling_sessions as module
@@ -28,6 +29,9 @@ class Server:
         self._nursery = nursery
         self.polling_options = PollingOptions(max_sessions=3)
         self.refuses = False
+        self.wants_more = trio.Event()
+        self.wants_more.set()
+        self.heard: list[Frame] = []
 
     def adopt(self, transport: Transport, origin: Origin) -> None:
         assert origin == ORIGIN
@@ -35,8 +39,22 @@ class Server:
 
     async def _serve(self, transport: Transport) -> None:
         if not self.refuses:
-            await transport.serve(Session(), self._nursery)
+            await transport.serve(Listening(self), self._nursery)
         await transport.close(4029 if self.refuses else 1011, "")
+
+
+class Listening(Session):
+    """Notes what it hears."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self._server = server
+
+    async def ready(self) -> None:
+        await self._server.wants_more.wait()
+
+    def receive(self, frame: Frame) -> None:
+        self._server.heard.append(frame)
 
 
 async def playing(scene: Callable[[PollingSessions, Server], Awaitable[None]]) -> None:
@@ -75,6 +93,26 @@ async def test_another_handshake_begins_another_session(autojump_clock: MockCloc
         assert second is not first
         assert first.left.is_set()
         assert await sessions.of(b"a", ORIGIN) is second
+
+    await playing(scene)
+
+
+async def test_what_waits_in_a_session_that_another_handshake_ends_goes_on_to_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    upload = Frame(b'{"type":"operation-batch","messageId":"b","batchIndex":0,"isFinal":true}')
+
+    async def scene(sessions: PollingSessions, server: Server) -> None:
+        await shake_hands(sessions, b"a", HELLO)
+        server.wants_more = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sessions.take, b"a", ORIGIN, Frame(b'{"type":"x","messageId":"x"}'), None)
+            nursery.start_soon(sessions.take, b"a", ORIGIN, upload, glimpse(upload))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(sessions.take, b"a", ORIGIN, HELLO_AGAIN, glimpse(HELLO_AGAIN))
+            await trio.testing.wait_all_tasks_blocked()
+            server.wants_more.set()
+        assert [one for one in server.heard if one in (HELLO_AGAIN, upload)] == [HELLO_AGAIN, upload]
 
     await playing(scene)
 
