@@ -63,6 +63,7 @@ class Intake:
         self._line: list[_Place] = []
         self._is_busy = False
         """One is being handed in."""
+        self._waiting_for_receiver = trio.CancelScope()
         self._recent: deque[bytes] = deque(maxlen=_REMEMBERED)
         self.limit_bytes = 0
         """What a message may have, and all of them together."""
@@ -78,6 +79,7 @@ class Intake:
     def close(self) -> None:
         """The session is over: nobody waits any more."""
         self._receiver = None
+        self._waiting_for_receiver.cancel()
         for place in (*self._line, *self._unread):
             place.called.set()
 
@@ -181,7 +183,11 @@ class Intake:
             return
         receiver = self._receiver
         if receiver is not None:
-            await receiver.ready()
+            # A session that has ended wants nothing any more, and does not say so to whoever waits for that.
+            self._waiting_for_receiver = trio.CancelScope()
+            with self._waiting_for_receiver:
+                await receiver.ready()
+            self._check_open()
             receiver.receive(frame)
         self._taken += 1
         if message is not None and message.is_handshake and self._order is None:

@@ -143,6 +143,25 @@ async def test_what_waits_when_the_session_ends_waits_no_longer() -> None:
     assert (ended, scene.heard) == (4, [])
 
 
+async def test_who_waits_for_a_session_that_ends_without_a_word_is_told() -> None:
+    scene = Scene().open()
+    scene.wants_more = trio.Event()
+    told = trio.Event()
+
+    async def take() -> None:
+        with pytest.raises(Over):
+            await scene.take(HELLO)
+        told.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        await trio.testing.wait_all_tasks_blocked()
+        scene.give_up("over")
+        with trio.fail_after(5):
+            await told.wait()
+    assert scene.heard == []
+
+
 async def test_the_same_message_once_more_is_handed_in_once() -> None:
     scene = Scene().open()
     await scene.take(HELLO)
