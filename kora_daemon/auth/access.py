@@ -83,7 +83,7 @@ def parties(settings: AuthSettings, schema: Schema | None) -> Iterator[Party]:
         hook = HOOKS.get(settings.source or "") if users == "token" else None
         yield from _users(settings, schema, hook)
     if settings.anonymous is not None:
-        who = "visitors" if settings.on_invalid_token == "reject" else "visitors and whoever shows a bad token"  # noqa: S105
+        who = "visitors" if settings.on_invalid_token == "reject" else "visitors and whoever shows a bad token"  # noqa: S105  words
         yield Party(who, "auth.anonymous.scopes", spelled_out(settings.anonymous.scopes, collections))
 
 

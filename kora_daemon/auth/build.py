@@ -148,7 +148,7 @@ class _Builder:
         return self._hook(ask, "auth.url", settings.cache)
 
     def _command(self) -> AuthProvider:
-        from kora_daemon.auth.command import CommandHook  # noqa: PLC0415
+        from kora_daemon.auth.command import CommandHook  # noqa: PLC0415  as above
 
         child = CommandHook(self._settings.command or (), self._settings.timeout)
         provider = self._hook(child, "auth.command")
@@ -156,7 +156,7 @@ class _Builder:
         return provider
 
     def _jwt(self) -> AuthProvider:
-        from kora_daemon.auth.jwt_provider import JwtProvider  # noqa: PLC0415
+        from kora_daemon.auth.jwt_provider import JwtProvider  # noqa: PLC0415  as above
 
         settings = self._settings.jwt
         if settings is None:
