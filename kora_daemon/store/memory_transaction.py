@@ -81,6 +81,8 @@ class MemoryTransaction:
 
     def stale_records(self) -> list[RecordKey]:
         """Records with operations that were appended by somebody who did not save their states."""
+        if not self.shapes:
+            return []
         entries = [*self.log.after(self.materialized), *self.staged]
         keys = [RecordKey(entry.operation.collection, entry.operation.record_id) for entry in entries]
         return list(dict.fromkeys(key for key in keys if key.collection in self.shapes))
