@@ -102,10 +102,11 @@ class Listener:
 
     def _upgrade(self, stream: trio.abc.Stream, upgrade: Upgrade) -> tuple[WebSocketTransport, Origin]:
         options, request = self._options, upgrade.request
-        frames = FrameStream(stream, request.raw, upgrade.behind, HANDSHAKE_MESSAGE_BYTES)
+        frames = FrameStream(stream, upgrade.behind, HANDSHAKE_MESSAGE_BYTES)
         offers, compression = request.headers.get("sec-websocket-extensions", ""), options.compression
         agreement = None if compression is None else agree(offers, compression)
-        transport = WebSocketTransport(frames, options.max_message_bytes, options.max_buffered_bytes, agreement)
+        key = request.headers["sec-websocket-key"].encode("latin-1")
+        transport = WebSocketTransport(frames, key, options.max_message_bytes, options.max_buffered_bytes, agreement)
         return transport, Origin(request.address, request.first("token"))
 
     def _caller(self, accepted: trio.SocketStream) -> Caller:
@@ -134,6 +135,8 @@ class Listener:
         )
 
     def _is_trusted(self, address: str) -> bool:
+        if not self._options.trusted_proxies:
+            return False
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:

@@ -20,6 +20,8 @@ from kora_daemon.server.transport import Receiver
 RECEIVE_BYTES = 65_536
 _RECEIVE_BUFFER = bytearray(RECEIVE_BYTES)
 """One for all sockets of the process: between the read into it and the copy out of it nothing else runs."""
+GOODBYE_S = 2.0
+"""For a peer that broke the protocol, to take what is still queued for it."""
 _CLOSE = 0x88
 """First byte of a close frame."""
 _BARE_CLOSE = b"\x88\x80\0\0\0\0"
@@ -109,30 +111,22 @@ class Outbox:
 
 
 class FrameStream(trio.abc.Stream):
-    """The `trio.abc.Stream` that trio-websocket runs over.
+    """The `trio.abc.Stream` that trio-websocket runs over: from it come control frames only.
 
-    `head` is what was read of the connection so far: the HTTP request and, behind it, possibly the first frames.
+    Data frames are handed to `receiver` on the way. `behind_head` is what was read behind the request to be upgraded.
     """
 
-    def __init__(self, stream: trio.abc.Stream, head: bytes, behind_head: bytes, limit_bytes: int) -> None:
+    receiver: Receiver
+
+    def __init__(self, stream: trio.abc.Stream, behind_head: bytes, limit_bytes: int) -> None:
         self._stream = stream
-        self._head = head
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self.outbox = Outbox(stream)
         self._parser = FrameParser(limit_bytes)
         self._parser.expansion = STRANGERS_EXPANSION
         self._parser.feed(behind_head)
-        self._receiver: Receiver | None = None
-        self._upgraded = trio.Event()
-        self.ended = trio.Event()
-        """Set when nothing more can come from the peer."""
         self._closing = False
         self.heard_at = trio.current_time()
-
-    def upgrade(self, receiver: Receiver) -> None:
-        """The handshake is done: from now on data frames go to `receiver`."""
-        self._receiver = receiver
-        self._upgraded.set()
 
     def allow(self, limit_bytes: int) -> None:
         """Trust the peer with messages of this size, however small they were compressed."""
@@ -148,19 +142,9 @@ class FrameStream(trio.abc.Stream):
         self._closing = True
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Give trio-websocket its handshake, then control frames only. Hands data frames in on the way."""
-        del max_bytes
-        if self._head:
-            head, self._head = self._head, b""
-            return head
-        await self._upgraded.wait()
-        control = b"" if self._receiver is None else await self._next_control(self._receiver)
-        if not control:
-            self.ended.set()
-        return control
-
-    async def _next_control(self, receiver: Receiver) -> bytes:
         """The next control frame, b"" at the end; data frames before it are handed in."""
+        del max_bytes
+        receiver = self.receiver
         try:
             while True:
                 message = self._parser.next()
@@ -181,6 +165,8 @@ class FrameStream(trio.abc.Stream):
                         await self._rest()
         except FrameError as error:
             self.outbox.push(close_frame(error.code, error.reason))
+            with trio.move_on_after(GOODBYE_S):
+                await self.outbox.flush()
             return b""
 
     async def _rest(self) -> None:
@@ -224,6 +210,4 @@ class FrameStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the socket underneath."""
         self.outbox.broken = True
-        self._upgraded.set()
-        self.ended.set()
         await self._stream.aclose()

@@ -40,11 +40,11 @@ def message(size: int, *, compressed: bool) -> bytes:
 async def heard(*frames: bytes, trusted: bool = True) -> tuple[list[int], bytes]:
     """The sizes of what is handed in, and the control frame behind it."""
     client, ours = memory_stream_pair()
-    stream, receiver = FrameStream(ours, b"", b"", 4 << 20), Heard()
+    stream, receiver = FrameStream(ours, b"", 4 << 20), Heard()
     stream.inflate()
     if trusted:
         stream.allow(32 << 20)
-    stream.upgrade(receiver)  # type: ignore[arg-type]
+    stream.receiver = receiver  # type: ignore[assignment]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.send_all, b"".join(frames) + CLOSE)
         control = await stream.receive_some()
