@@ -21,6 +21,7 @@ from kora_daemon.protocol.delivery import LogPositions, LogSpan, Read
 from kora_daemon.protocol.delta import resume_after
 from kora_daemon.protocol.events import LogRead
 from kora_daemon.protocol.resume import start_of, view_digest
+from kora_daemon.server.joint_calls import JointCalls
 from kora_daemon.server.references import Reference, references
 from kora_daemon.server.selectors import author_selectors, page_selectors
 from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES
@@ -52,6 +53,7 @@ class Readers:
         self._encode = encode
         self._scoped: ScopedFields = scoped or {}
         self._threads = ThreadPool("kora-reader", threads)
+        self._greetings: JointCalls[LogRead] = JointCalls(self._threads, max(1, threads - 1))
         self._asking = ThreadPool("kora-probe", 1)
         self._warned: set[str] = set()
         self._complete: OrderedDict[tuple[int, str], int] = OrderedDict()
@@ -59,7 +61,7 @@ class Readers:
 
     async def greet(self, asked: ReadLog) -> LogRead:
         """What the answer to a handshake needs."""
-        return await self._threads.run(lambda: self._greet(asked))
+        return await self._greetings.run(lambda: self._greet(asked))
 
     def _greet(self, asked: ReadLog) -> LogRead:
         # The frontier first: what is committed in between is delivered live, not lost.

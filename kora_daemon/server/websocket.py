@@ -21,8 +21,9 @@ HANDSHAKE_MESSAGE_BYTES = 4 << 20
 
 
 class _Upgraded(trio_websocket.WebSocketConnection):
-    """The library's connection from behind the handshake on, which it would parse a second time: a quarter of the cost
-    of a new connection. Nothing public runs its reader without that.
+    """The library's connection from behind the handshake on.
+
+    It would parse that a second time, a quarter of the cost of a new connection; nothing public runs its reader alone.
     """
 
     def __init__(self, stream: FrameStream) -> None:
