@@ -180,11 +180,11 @@ class DirectCalls:
         return await call()
 
 
-async def judge(provider: AuthProvider, token: str, caller: Caller = NOBODY) -> AuthContext | None:
-    """Ask a provider, and tell it where the token comes from if it wants to know."""
-    if isinstance(provider, JudgesCallers):
-        return await provider.judge(token, caller)
-    return await provider.authenticate(token)
+def judge_of(provider: AuthProvider) -> Callable[[str, Caller], Awaitable[AuthContext | None]]:
+    """How to ask a provider: it is told where the token comes from if it wants to know."""
+    return (
+        provider.judge if isinstance(provider, JudgesCallers) else lambda token, _caller: provider.authenticate(token)
+    )
 
 
 async def standings(provider: AuthProvider, contexts: Sequence[AuthContext]) -> list[Standing]:

@@ -17,7 +17,7 @@ from kora_daemon.auth.contract import (
     MindsScopes,
     Standing,
     Tended,
-    judge,
+    judge_of,
     standings,
 )
 from kora_daemon.model.scope import ScopeMap
@@ -45,6 +45,7 @@ class MixedAuthProvider:
         accept_refused: bool = False,
     ) -> None:
         self._primary = primary
+        self._judge = judge_of(primary)
         self._scopes = anonymous_scopes
         self._prefix = anonymous_prefix
         self._accept_refused = accept_refused
@@ -67,7 +68,7 @@ class MixedAuthProvider:
         """The context behind a token that this caller shows, or that of a visitor."""
         if not token:
             return self._visitor()
-        context = await judge(self._primary, token, caller)
+        context = await self._judge(token, caller)
         return self._visitor() if context is None and self._accept_refused else context
 
     async def revalidate(self, contexts: Sequence[AuthContext]) -> list[Standing]:

@@ -64,14 +64,12 @@ class HttpConnection:
         """
         timeout = HEAD_TIMEOUT_S
         while True:
+            request = None
             try:
-                with trio.fail_after(timeout):
+                with trio.CancelScope(deadline=trio.current_time() + timeout):
                     request = await self._read_head()
             except h11.RemoteProtocolError as error:
                 await self._refuse(error)
-                return None
-            except trio.TooSlowError:
-                return None
             if request is None:
                 return None
             if request.wants_upgrade and self._accepts_upgrade(request):

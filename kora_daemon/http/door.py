@@ -18,7 +18,7 @@ class Door(trio.abc.Listener[trio.SocketStream]):
         """The next connection."""
         while True:
             self.pulse.beat()
-            with trio.move_on_after(SIGN_OF_LIFE_S):
+            with trio.CancelScope(deadline=trio.current_time() + SIGN_OF_LIFE_S):
                 return await self._listener.accept()
 
     async def aclose(self) -> None:

@@ -23,7 +23,7 @@ from kora_daemon.auth.contract import (
     MindsScopes,
     Standing,
     Tended,
-    judge,
+    judge_of,
     standings,
 )
 from kora_daemon.auth.foreign import described
@@ -78,7 +78,7 @@ class Identification:
     async def judge(self, token: str, caller: Caller) -> AuthContext | None:
         """The context behind a token, None for a bad one. Raises AuthUnavailable."""
         term = self._term
-        context = await term.ask(lambda: judge(term.provider, token, caller), LEAST_PATIENCE_S + self.rules.timeout)
+        context = await term.ask(lambda: term.judge(token, caller), LEAST_PATIENCE_S + self.rules.timeout)
         if term is not self._term:
             return await self.judge(token, caller)  # it was replaced in the meantime: its successor has to say
         return None if context is None else self._approved(_checked(context))
@@ -123,6 +123,7 @@ class _Term:
     def __init__(self, provider: AuthProvider, calls: AuthCalls) -> None:
         self.provider = provider
         self.asked = 0
+        self.judge: Callable[[str, Caller], Awaitable[AuthContext | None]] = judge_of(provider)
         self._thread = ThreadPool("kora-auth-chores", 1)
         self._fails = False
         self._warned = isinstance(provider, MindsScopes) and provider.minds_scopes
@@ -134,16 +135,15 @@ class _Term:
         """What it answers. Raises AuthUnavailable."""
         self.asked += 1
         try:
-            with trio.fail_after(patience_s):
+            with trio.CancelScope(deadline=trio.current_time() + patience_s):
                 return await question()
-        except trio.TooSlowError:
-            raise AuthUnavailable(f"The auth provider has not answered within {patience_s:g} s") from None
         except AuthUnavailable:
             raise
         except (Exception, SystemExit) as error:
             raise AuthUnavailable(f"The auth provider failed: {described(error)}") from None
         finally:
             self.asked -= 1
+        raise AuthUnavailable(f"The auth provider has not answered within {patience_s:g} s")
 
     async def tend(self) -> None:
         """Let it do what is due."""

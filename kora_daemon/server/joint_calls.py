@@ -38,6 +38,7 @@ class JointCalls(Generic[T]):
     def __init__(self, pool: ThreadPool, size: int) -> None:
         self._pool = pool
         self._idle = size
+        self._gathering = False
         self._waiting: list[_Call[T]] = []
 
     async def run(self, call: Callable[[], T]) -> T:
@@ -50,7 +51,7 @@ class JointCalls(Generic[T]):
 
     async def _turn(self, mine: _Call[T]) -> bool:
         """Wait for a thread; False when the call went along with another one instead."""
-        if self._idle:
+        if self._idle and not self._gathering:
             self._idle -= 1
             return True
         mine.woken = trio.Event()
@@ -58,16 +59,19 @@ class JointCalls(Generic[T]):
         try:
             await mine.woken.wait()
         except trio.Cancelled:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-            elif mine.leads:
-                self._next()
+            self._waiting.remove(mine)
             raise
         return mine.leads
 
     async def _go(self, mine: _Call[T]) -> None:
+        self._gathering = True
+        await trio.lowlevel.cancel_shielded_checkpoint()  # whoever comes in this moment goes along
+        self._gathering = False
         together = [mine, *self._waiting[: MOST_AT_ONCE - 1]]
         del self._waiting[: MOST_AT_ONCE - 1]
+        if self._waiting and self._idle:
+            self._idle -= 1
+            self._next()
         try:
             await self._pool.run(lambda: _make(together))
         finally:

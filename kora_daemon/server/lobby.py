@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 _PREFIX = 64
@@ -49,6 +50,7 @@ class Lobby:
                 del self._from[home]
 
 
+@lru_cache(maxsize=1_024)
 def household(address: str) -> str:
     """Who shares what is counted or kept by address: an IPv6 address stands for all of its network."""
     try:
