@@ -91,7 +91,7 @@ def _refuse_other_sites(request: Request) -> None:
 
 def _is_from_here(request: Request) -> bool:
     """Whether nobody but this machine has a part in it: no proxy that is not trusted, no name that may be anybody's."""
-    if not _is_loopback(request.address):
+    if request.is_proxied or not _is_loopback(request.address):
         return False
     if any(name in request.headers for name in _FORWARDING):
         return False

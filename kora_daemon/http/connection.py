@@ -42,6 +42,8 @@ class Caller(Struct, frozen=True):
     address_of: Callable[[Mapping[str, str]], str]
     is_local: bool = False
     is_secure_of: Callable[[Mapping[str, str]], bool] = lambda _headers: False
+    is_proxy: bool = False
+    """It is a trusted proxy: behind it is somebody else, whether it says so or not."""
 
 
 class HttpConnection:
@@ -128,22 +130,23 @@ class HttpConnection:
 
     def _request(self, event: h11.Request) -> Request:
         behind = len(self._http.trailing_data[0])
-        try:
-            parts = urlsplit(event.target.decode("latin-1"))
-        except ValueError as error:
-            raise h11.RemoteProtocolError("the target is no URL") from error
+        path, query = _target(event.target.decode("latin-1"))
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy in between may have taken the other one for the end of the body (RFC 9112 section 6.1).
+            raise h11.RemoteProtocolError("the body has two lengths")
         length = headers.get("content-length", "")
         return Request(
             event.method.decode("latin-1"),
-            parts.path or "/",
-            parse_qs(parts.query, keep_blank_values=True),
+            path,
+            parse_qs(query, keep_blank_values=True),
             headers,
             bytes(self._raw[: len(self._raw) - behind]),
             Body(self._next_chunk, int(length) if length.isdecimal() else None),
             self._caller.address_of(headers),
             self._caller.is_local,
             self._caller.is_secure_of(headers),
+            self._caller.is_proxy,
         )
 
     async def _next_chunk(self) -> bytes:
@@ -232,6 +235,24 @@ class HttpConnection:
             await self._stream.send_eof()
             while taken < LINGER_BYTES and (data := await self._stream.receive_some(_RECEIVE_BYTES)):
                 taken += len(data)
+
+
+def _target(target: str) -> tuple[str, str]:
+    """Path and query of a request's target. Raises RemoteProtocolError for what is no target.
+
+    What begins with two slashes is a path, too: a proxy that keeps a path to itself must not see another one than we.
+    """
+    if target.startswith("/"):
+        path, _, query = target.partition("?")
+    else:
+        try:
+            parts = urlsplit(target)
+        except ValueError as error:
+            raise h11.RemoteProtocolError("the target is no URL") from error
+        path, query = parts.path or "/", parts.query
+    if "#" in target:
+        raise h11.RemoteProtocolError("the target has a fragment")
+    return path, query
 
 
 def _has_no_body(request: Request) -> bool:

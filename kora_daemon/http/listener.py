@@ -118,7 +118,9 @@ class Listener:
             # What a socket for both families calls an IPv4 address; systemd hands such ones over.
             peer = peer.removeprefix("::ffff:")
         return Caller(
-            lambda headers: self._address(peer, headers), is_secure_of=lambda headers: self._is_secure(peer, headers)
+            lambda headers: self._address(peer, headers),
+            is_secure_of=lambda headers: self._is_secure(peer, headers),
+            is_proxy=self._is_trusted(peer),
         )
 
     def _address(self, address: str, headers: Mapping[str, str]) -> str:

@@ -71,6 +71,8 @@ class Request(Struct, frozen=True):
     """It came through the control socket, which only the daemon's own user can open."""
     is_secure: bool = False
     """It came over TLS, of ours or of a trusted proxy."""
+    is_proxied: bool = False
+    """It came through a trusted proxy."""
 
     @property
     def wants_upgrade(self) -> bool:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
 
+import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kora_daemon.http.access import Access, Role
 from kora_daemon.http.messages import HttpError, Request, Response
@@ -73,9 +77,14 @@ class Routes:
         wanted = "GET" if request.method == "HEAD" else request.method
         for route in found:
             if wanted in route.methods:
-                if route.role is not None:
-                    self._access.require(request, route.role)
-                return await route.answer(request)
+                if route.role is None:
+                    return await route.answer(request)
+                self._access.require(request, route.role)
+                response = await route.answer(request)
+                if isinstance(response.body, bytes):
+                    return response
+                may_still = partial(self._access.require, request, route.role)
+                return replace(response, body=_WhileAllowed(response.body, may_still))
         possible = sorted({method for route in found for method in route.methods} - {"OPTIONS"})
         if "GET" in possible and found[0].path != self._sync_path:
             possible.insert(1, "HEAD")
@@ -89,3 +98,26 @@ class Routes:
             if path in self._above:
                 return self._above[path]
         return []
+
+
+class _WhileAllowed:
+    """The pieces of an answer, as long as whoever asked may ask: a token may be replaced, a cookie end meanwhile."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], require: Callable[[], None]) -> None:
+        self._pieces: Any = pieces
+        self._require = require
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece: bytes = await self._pieces.__anext__()
+        try:
+            self._require()
+        except HttpError as error:
+            raise trio.BrokenResourceError("whoever asked may not any more") from error
+        return piece
+
+    async def aclose(self) -> None:
+        """End it."""
+        await self._pieces.aclose()

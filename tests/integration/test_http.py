@@ -182,7 +182,7 @@ async def until_healthy(client: HttpClient) -> None:
         b"hello\r\n\r\n",
         b"GET /health HTTP/1.1\r\n\r\n",
         b"GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n",
-        b"GET //[ HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET http://[ HTTP/1.1\r\nhost: x\r\n\r\n",
     ],
     ids=["tls", "no request", "no host", "bad length", "bad target"],
 )
