@@ -25,6 +25,8 @@ LINGER_BYTES = 1 << 20
 COME_AGAIN_S = 2
 _RECEIVE_BYTES = 16_384
 _MAX_HEAD_BYTES = 16_384
+_PIECES_AT_ONCE = 32
+"""Of a body, before others have their turn."""
 
 log = structlog.get_logger("kora.http")
 
@@ -58,6 +60,7 @@ class HttpConnection:
         self._accepts_upgrade = accepts_upgrade
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD_BYTES)
         self._raw = bytearray()
+        self._pieces = 0
 
     async def serve(self) -> Upgrade | None:
         """Serve until there is a request to upgrade, or (None) either side is done.
@@ -155,6 +158,9 @@ class HttpConnection:
         if self._http.they_are_waiting_for_100_continue:
             go_on = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
             await self._stream.send_all(self._http.send(go_on) or b"")
+        self._pieces += 1
+        if self._pieces % _PIECES_AT_ONCE == 0:
+            await trio.lowlevel.checkpoint()  # one byte in each piece is a lot of work for little to send
         try:
             with trio.fail_after(BODY_TIMEOUT_S):
                 while (event := self._http.next_event()) is h11.NEED_DATA:

@@ -115,6 +115,9 @@ async def _payload(body: Body, session: PollingTransport, *, binary: bool) -> by
             whole += chunk
             if len(whole) > session.intake.limit_bytes:
                 raise _too_big(session)
+            if not session.may_bring(len(chunk)):
+                text = "There is too much of devices that are not signed in"
+                raise HttpError(503, text, **{"retry-after": str(COME_AGAIN_S)})
             # One that is just closing may be in the way of a handshake that begins the next one.
             if session.left.is_set() and not session.has_vanished:
                 session.check_open()

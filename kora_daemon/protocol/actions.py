@@ -58,7 +58,7 @@ class ReadLog(Action):
     node_id: str
     known: Mapping[str, int]
     watermark: int | None
-    cursor: Any = None
+    cursor: str | None = None
     view: View = View()
     as_asked: bool = True
     confined: bool = False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kora_daemon.errors import ProtocolError
 from kora_daemon.model.jsvalue import as_integer, has_lone_surrogate
@@ -14,25 +15,38 @@ from kora_daemon.model.scope import READ_ONLY, ScopeMap
 from kora_daemon.model.view import Subsets, View
 from kora_daemon.protocol.messages import Handshake
 
+MAX_CURSOR_LENGTH = 4_096
 MAX_VIEW_COLLECTIONS = 200
 MAX_SUBSETS = 100
 MAX_VIEW_FIELDS = 50
 MAX_VIEW_LENGTH = 1 << 16
 """Characters of JSON, of scope and subsets together: they are kept as long as the session."""
 
+_decode_vector = msgspec.json.Decoder(dict[str, int]).decode
+
 
 class Greeting(Struct, frozen=True):
     """What a client said about itself, cleaned."""
 
     node_id: str
-    version_vector: Mapping[str, int]
+    packed_vector: bytes
+    """As JSON: it waits until somebody has said who the client is, and may be a long one."""
     watermark: int | None
     """The delivery watermark, None for a client of the version-vector generation."""
-    cursor: Any
+    cursor: str | None
     scope: ScopeMap | None
     subsets: Subsets
     wire_format: str = "json"
     """What the client is told it may write from now on."""
+
+    @property
+    def version_vector(self) -> dict[str, int]:
+        """Node id -> the largest sequence number that the client has seen of it."""
+        return _decode_vector(self.packed_vector)
+
+    def without_vector(self) -> Greeting:
+        """What is kept as long as the session."""
+        return replace(self, packed_vector=b"{}")
 
 
 def read_greeting(handshake: Handshake) -> Greeting:
@@ -54,9 +68,9 @@ def read_greeting(handshake: Handshake) -> Greeting:
         raise ProtocolError(text)
     return Greeting(
         node_id=handshake.node_id,
-        version_vector=_vector(handshake.version_vector),
+        packed_vector=msgspec.json.encode(_vector(handshake.version_vector)),
         watermark=_position(handshake.last_delivery_sequence),
-        cursor=handshake.delta_cursor,
+        cursor=_cursor(handshake.delta_cursor),
         scope=scope,
         subsets=subsets,
         wire_format=_wire_format(handshake.supported_wire_formats),
@@ -67,7 +81,13 @@ def _wire_format(supported: object) -> str:
     return "protobuf" if isinstance(supported, list) and "protobuf" in supported else "json"
 
 
+def _cursor(value: object) -> str | None:
+    return value if isinstance(value, str) and len(value) <= MAX_CURSOR_LENGTH else None
+
+
 def _position(value: object) -> int | None:
+    if type(value) is int:
+        return value if 0 <= value <= MAX_SAFE_INTEGER else None
     integer = as_integer(value)
     return integer if integer is not None and 0 <= integer <= MAX_SAFE_INTEGER else None
 

@@ -139,7 +139,9 @@ class Session:
         self._client_schema_version = message.schema_version
         self.uploads.explains_rejections = greeting.watermark is not None
         self.phase = Phase.AUTHENTICATING
-        return [do.Authenticate(message.auth_token, greeting.node_id)]
+        # What is no text is no token, and may be large: it is not kept until that was said.
+        token = message.auth_token if isinstance(message.auth_token, str | None) else False
+        return [do.Authenticate(token, greeting.node_id)]
 
     def _repeated_handshake(self, _message: say.Handshake, _now: on.Moment) -> list[do.Action]:
         text = "This connection had its handshake already"
@@ -228,6 +230,7 @@ class Session:
         )
         self._stream = self._open_stream(greeting, event)
         self.starts_over = not (greeting.version_vector if greeting.watermark is None else event.start)
+        self._greeting = greeting.without_vector()
         self.phase = Phase.SYNCING
         return [do.Send(response), do.Joined(), *self._read_on()]
 

@@ -18,9 +18,13 @@ ANY_EXPANSION = 1_032
 """So many times its size is the most that deflate can bring forth."""
 _FREE_BYTES = 65_536
 """A message may always be inflated to that much."""
+_SMALL_BYTES = 1_024
+MOST_SMALL_FRAGMENTS = 1_000
+"""Frames of one message that are smaller than that: each costs as much as a message, and no client sends them."""
 
 _PROTOCOL_ERROR = 1002
 _BAD_PAYLOAD = 1007
+_POLICY = 1008
 _TOO_BIG = 1009
 
 
@@ -96,6 +100,12 @@ class FrameParser:
         self._start = 0
         self._fragments: bytearray | None = None
         self._fragments_kind = CONTINUATION
+        self._small_fragments = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What has come of messages that are not whole yet."""
+        return len(self._buffer) - self._start + len(self._fragments or b"")
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Add what came from the socket."""
@@ -126,7 +136,11 @@ class FrameParser:
             if self._fragments is None:
                 self._fragments = bytearray()
                 self._fragments_kind = kind
+                self._small_fragments = 0
             self._fragments += payload
+            self._small_fragments += size < _SMALL_BYTES
+            if self._small_fragments > MOST_SMALL_FRAGMENTS:
+                raise FrameError(_POLICY, "a message comes in fewer and larger frames")
             if fin:
                 whole, self._fragments = bytes(self._fragments), None
                 return self._message(self._fragments_kind, whole)

@@ -6,6 +6,8 @@ from collections import Counter
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
+from kora_daemon.server.luggage import LuggageRoom
+
 _PREFIX = 64
 """Bits of an IPv6 address: whoever has one has all that begin with them."""
 
@@ -19,6 +21,7 @@ class Lobby:
     def __init__(self, most: int = 0, most_per_address: int = 0) -> None:
         self.most = most
         self.most_per_address = most_per_address
+        self.luggage_room = LuggageRoom()
         self._waiting: dict[int, str | None] = {}
         self._from: Counter[str] = Counter()
 

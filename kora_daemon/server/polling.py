@@ -13,6 +13,7 @@ from msgspec import Struct
 from kora_daemon.protocol.actions import GOING_AWAY, NORMAL, PROTOCOL_VIOLATION
 from kora_daemon.server.changes import Changes
 from kora_daemon.server.intake import Intake
+from kora_daemon.server.luggage import Luggage
 from kora_daemon.server.transport import Receiver, has_room
 from kora_daemon.server.websocket import CLOSE_TIMEOUT_S, HANDSHAKE_MESSAGE_BYTES
 from kora_daemon.wire.frame import Frame
@@ -80,6 +81,9 @@ class PollingTransport:
         self.has_vanished = False
         self.intake = Intake(self.check_open, self.fail)
         self.intake.limit_bytes = min(HANDSHAKE_MESSAGE_BYTES, options.max_message_bytes)
+        self.luggage: Luggage | None = None
+        """Of a device that nobody knows yet: what it has sent."""
+        self._carried_bytes = 0
         self.buffered_bytes = 0
         self.closed_with: tuple[int, str] | None = None
         """Close code and reason, as a WebSocket would have them."""
@@ -115,7 +119,15 @@ class PollingTransport:
 
     def admit(self) -> None:
         """The handshake was accepted: allow messages of full size."""
+        self._leave_luggage()
         self.intake.limit_bytes = self._options.max_message_bytes
+
+    def may_bring(self, size_bytes: int) -> bool:
+        """Whether the device may send so much more now. Asked for all that comes."""
+        if self.luggage is None:
+            return True
+        self._carried_bytes += size_bytes
+        return self.luggage.fits(self._carried_bytes)
 
     def send(self, frame: Frame) -> None:
         """Queue a frame; whoever has more unread than `max_buffered_bytes` has overflowed."""
@@ -156,8 +168,14 @@ class PollingTransport:
         self._receiver = None
         if self.buffered_bytes > LAST_WORDS_BYTES:
             self._forget_all()
+        self._leave_luggage()
         self.left.set()
         self._gone()
+
+    def _leave_luggage(self) -> None:
+        if self.luggage is not None:
+            self.luggage.leave()
+            self.luggage = None
 
     # What the device's requests call
 

@@ -89,6 +89,7 @@ class PollingSessions:
             raise TooManySessions
         before = self._over.pop(key, None)
         session = self._live[key] = PollingTransport(self.options, origin.address, partial(self._left, key))
+        session.luggage = self._server.luggage()
         self._server.adopt(session, origin)
         if before is not None:
             before[0].succeeded.set()

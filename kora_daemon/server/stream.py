@@ -15,6 +15,7 @@ import termios
 import trio
 
 from kora_daemon.server.framing import ANY_EXPANSION, PING_FRAME, FrameError, FrameParser, close_frame
+from kora_daemon.server.luggage import Luggage
 from kora_daemon.server.transport import Receiver
 
 RECEIVE_BYTES = 65_536
@@ -24,6 +25,7 @@ GOODBYE_S = 2.0
 """For a peer that broke the protocol, to take what is still queued for it."""
 _CLOSE = 0x88
 """First byte of a close frame."""
+_TRY_AGAIN = 1013
 _BARE_CLOSE = b"\x88\x80\0\0\0\0"
 """A client's close frame without code and reason."""
 STRANGERS_EXPANSION = 32
@@ -32,6 +34,11 @@ version vector needs. To have 4 MiB looked into for 4 KB would be too good an of
 INFLATED_BYTES_PER_S = 16 << 20
 """Faster than that nobody is read who sends compressed messages: some 6 % of a core, however well they compress."""
 _INFLATED_AT_ONCE = 1 << 20
+_TAKEN_AT_ONCE = 64
+"""Messages of one peer, before others have their turn."""
+CONTROL_FRAMES_PER_S = 100
+_CONTROL_AT_ONCE = 20
+"""Pings are cheap to send, and each is an answer of the library: a peer that sends more of them is read more slowly."""
 _WRITE_AT_ONCE = 64
 _JOINED_BYTES = 65_536
 """Queued frames joined into one write: so many, and none behind one that is larger."""
@@ -125,13 +132,18 @@ class FrameStream(trio.abc.Stream):
         self._parser = FrameParser(limit_bytes)
         self._parser.expansion = STRANGERS_EXPANSION
         self._parser.feed(behind_head)
+        self.luggage: Luggage | None = None
+        """Of a peer that nobody knows yet: what it has sent of a message."""
         self._closing = False
-        self.heard_at = trio.current_time()
+        self._taken = self._controls = 0
+        """Messages, and control frames since `_controls_since`."""
+        self.heard_at = self._controls_since = trio.current_time()
 
     def allow(self, limit_bytes: int) -> None:
         """Trust the peer with messages of this size, however small they were compressed."""
         self._parser.limit_bytes = limit_bytes
         self._parser.expansion = ANY_EXPANSION
+        self._leave_luggage()
 
     def inflate(self) -> None:
         """Take compressed messages: the client offered them and the answer says yes."""
@@ -152,7 +164,9 @@ class FrameStream(trio.abc.Stream):
                     if not await self._read():
                         return b""
                     self.heard_at = trio.current_time()
+                    self._check_luggage(self._parser.held_bytes)
                 elif isinstance(message, bytes):
+                    await self._pace_control_frames()
                     if not self._closing:
                         return message
                     if message[0] == _CLOSE:
@@ -160,7 +174,11 @@ class FrameStream(trio.abc.Stream):
                 else:
                     if not receiver.is_ready:
                         await receiver.ready()
+                    self._check_luggage(len(message.payload))
                     receiver.receive(message)
+                    self._taken += 1
+                    if self._taken % _TAKEN_AT_ONCE == 0:
+                        await trio.lowlevel.checkpoint()
                     if self._parser.inflated_bytes >= _INFLATED_AT_ONCE:
                         await self._rest()
         except FrameError as error:
@@ -168,6 +186,14 @@ class FrameStream(trio.abc.Stream):
             with trio.move_on_after(GOODBYE_S):
                 await self.outbox.flush()
             return b""
+
+    async def _pace_control_frames(self) -> None:
+        self._controls += 1
+        if self._controls == _CONTROL_AT_ONCE:
+            pause_s = self._controls_since + _CONTROL_AT_ONCE / CONTROL_FRAMES_PER_S - trio.current_time()
+            if pause_s > 0:
+                await trio.sleep(pause_s)
+            self._controls, self._controls_since = 0, trio.current_time()
 
     async def _rest(self) -> None:
         """Let the peer wait for what it had inflated: it may have taken it next to nothing to send."""
@@ -210,4 +236,14 @@ class FrameStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the socket underneath."""
         self.outbox.broken = True
+        self._leave_luggage()
         await self._stream.aclose()
+
+    def _check_luggage(self, size_bytes: int) -> None:
+        if self.luggage is not None and not self.luggage.fits(size_bytes):
+            raise FrameError(_TRY_AGAIN, "too much of devices that are not signed in")
+
+    def _leave_luggage(self) -> None:
+        if self.luggage is not None:
+            self.luggage.leave()
+            self.luggage = None

@@ -27,6 +27,7 @@ from kora_daemon.server.journal import Journal
 from kora_daemon.server.lame_duck import send_away
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.lobby import Lobby
+from kora_daemon.server.luggage import Luggage
 from kora_daemon.server.measures import Measures
 from kora_daemon.server.neighbours import Neighbours
 from kora_daemon.server.options import ServerOptions
@@ -207,6 +208,10 @@ class SyncServer:
         if self._core is None:
             raise RuntimeError("the server is not running: call start first")
         self._core.start_soon(self.handle_connection, transport, origin)
+
+    def luggage(self) -> Luggage:
+        """Of a connection that is not known yet."""
+        return Luggage(self._lobby.luggage_room)
 
     @property
     def polling_options(self) -> PollingOptions:

@@ -33,6 +33,8 @@ _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 _SPACE = re.compile(r"[ \t\n\r]*")
 MAX_NESTING = 500
 """Of lists and objects in a member of an operation: what is in the log is read again where the stack is deeper."""
+MAX_STATES = 1_000
+"""Looked at one by one, of a message that has to be read twice. A client has one to tell."""
 _LONG_NUMBER = b"0" * 4_300
 """Longer integers are refused by Python's parser; JavaScript writes 22 digits at most."""
 _DIGITS_AS_ZEROS = bytes(0x30 if 0x30 <= byte <= 0x39 else 0x20 for byte in range(256))
@@ -85,6 +87,8 @@ def _read_other(text: str, message: dict[str, Any]) -> say.Message | Malformed |
     if kind not in _MESSAGES:
         return Unknown(kind[:40])
     if kind == "awareness-update" and isinstance(message.get("states"), dict):
+        if len(message["states"]) > MAX_STATES:
+            return _malformed(f"An awareness-update has at most {MAX_STATES} states")
         message["states"] = _raw_members(text, _members(text, _space(text, 0))["states"].start)
     try:
         read: say.Message = msgspec.convert(message, _MESSAGES[kind])

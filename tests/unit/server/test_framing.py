@@ -13,6 +13,7 @@ from kora_daemon.server.deflate import Compression
 from kora_daemon.server.framing import (
     BINARY,
     CONTINUATION,
+    MOST_SMALL_FRAGMENTS,
     TEXT,
     FrameError,
     FrameParser,
@@ -372,3 +373,17 @@ def test_a_close_reason_is_cut_to_what_is_legal(reason: str, kept: str) -> None:
     frame = close_frame(4002, reason)
     assert frame[:2] == bytes([0x88, 2 + len(kept.encode())])
     assert frame[2:] == (4002).to_bytes(2, "big") + kept.encode()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1_023])
+def test_a_message_in_very_many_small_frames_is_refused(size: int) -> None:
+    pieces = [masked(TEXT, b"", fin=False), *[masked(CONTINUATION, b"x" * size, fin=False)] * MOST_SMALL_FRAGMENTS]
+    assert refused(b"".join(pieces), limit_bytes=8 << 20) == 1008
+
+
+def test_a_message_may_come_in_many_frames_that_are_not_small() -> None:
+    pieces = [*[masked(CONTINUATION, b"x" * 1_024, fin=False)] * 2_000, masked(CONTINUATION, b"")]
+    small = [masked(TEXT, b"", fin=False), *[masked(CONTINUATION, b"y", fin=False)] * 900]
+    (message,) = received(b"".join(small + pieces), limit_bytes=8 << 20)
+    assert isinstance(message, Frame)
+    assert len(message.payload) == 900 + 2_000 * 1_024

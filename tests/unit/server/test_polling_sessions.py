@@ -10,6 +10,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from kora_daemon.server import polling_sessions as module
+from kora_daemon.server.luggage import Luggage, LuggageRoom
 from kora_daemon.server.polling import PollingOptions, PollingTransport, SessionOver
 from kora_daemon.server.polling_sessions import PollingSessions, TooManySessions
 from kora_daemon.server.services import Origin
@@ -32,6 +33,9 @@ class Server:
         self.wants_more = trio.Event()
         self.wants_more.set()
         self.heard: list[Frame] = []
+
+    def luggage(self) -> Luggage:
+        return Luggage(LuggageRoom())
 
     def adopt(self, transport: Transport, origin: Origin) -> None:
         assert origin == ORIGIN

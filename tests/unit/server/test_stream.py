@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, memory_stream_pair
 
 from kora_daemon.server.framing import BINARY, header
-from kora_daemon.server.stream import INFLATED_BYTES_PER_S, FrameStream
+from kora_daemon.server.stream import CONTROL_FRAMES_PER_S, INFLATED_BYTES_PER_S, FrameStream
 from kora_daemon.wire.frame import Frame
 
 CLOSE = b"\x88\x80" + bytes(4)
@@ -77,3 +77,46 @@ async def test_a_stranger_may_not_send_what_is_much_larger_than_it_looks() -> No
     assert await heard(message(60_000, compressed=True), trusted=False) == ([60_000], CLOSE)
     assert await heard(message(70_000, compressed=True), trusted=False) == ([], b"")
     assert await heard(message(4 << 20, compressed=False), trusted=False) == ([4 << 20], CLOSE)
+
+
+async def test_many_pings_are_read_at_a_limited_speed(autojump_clock: MockClock) -> None:
+    client, ours = memory_stream_pair()
+    stream = FrameStream(ours, b"", b"", 4 << 20)
+    stream.upgrade(Heard())  # type: ignore[arg-type]
+    await client.send_all(b"\x89\x80\0\0\0\0" * 300)
+    begin = trio.current_time()
+    for _ in range(300):
+        assert await stream.receive_some() == b"\x89\x80\0\0\0\0"
+    assert trio.current_time() - begin == pytest.approx(300 / CONTROL_FRAMES_PER_S, rel=0.1)
+
+
+async def test_a_ping_now_and_then_waits_for_nothing(autojump_clock: MockClock) -> None:
+    client, ours = memory_stream_pair()
+    stream = FrameStream(ours, b"", b"", 4 << 20)
+    stream.upgrade(Heard())  # type: ignore[arg-type]
+    for _ in range(100):
+        await trio.sleep(1)
+        sent_at = trio.current_time()
+        await client.send_all(b"\x89\x80\0\0\0\0")
+        assert await stream.receive_some() == b"\x89\x80\0\0\0\0"
+        assert trio.current_time() == sent_at
+
+
+async def test_whoever_sends_many_messages_at_once_lets_others_have_their_turn() -> None:
+    client, ours = memory_stream_pair()
+    stream, receiver = FrameStream(ours, b"", b"", 4 << 20), Heard()
+    stream.upgrade(receiver)  # type: ignore[arg-type]
+    await client.send_all(message(1, compressed=False) * 1_000 + CLOSE)
+    turns: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            turns.append(len(receiver.sizes))
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        await stream.receive_some()
+        nursery.cancel_scope.cancel()
+    assert len(receiver.sizes) == 1_000
+    assert max(b - a for a, b in zip([0, *turns], [*turns, 1_000], strict=True)) <= 130
