@@ -98,7 +98,8 @@ def required_schema(settings: Settings) -> Schema:
 def apply_rules(settings: Settings, schema: Schema | None) -> ApplyRules:
     """How operations are judged, whoever brings them."""
     moves_history = settings.auth.accepted_scope != "full"
-    return ApplyRules(schema, settings.records.cascade_levels, moves_history)
+    max_record_bytes = max(settings.records.max_bytes, settings.limits.max_operation_bytes)
+    return ApplyRules(schema, settings.records.cascade_levels, moves_history, max_record_bytes)
 
 
 def build_store(settings: StoreSettings) -> Store:

@@ -28,11 +28,13 @@ class ApplyRules(Struct, frozen=True):
     `cascade_levels` says how far down deletes go on: 1 is to the records that point at the deleted one.
     `moves_history`: a record that goes from one scope to another takes all of its operations along, to the end of the
     log, so that those who see it from now on get them (scopes.md section 3).
+    `max_record_bytes`: of JSON. What every write of a record costs grows with it, so no update makes one larger.
     """
 
     schema: Schema | None = None
     cascade_levels: int = 1
     moves_history: bool = False
+    max_record_bytes: int = 1_048_576
 
 
 class BatchOutcome(Struct):
@@ -127,7 +129,7 @@ class Pipeline:
             work.accept(operation, data)
             return None
         if operation.type != "delete":
-            rejection = self._judge(work, schema, collection, operation, data)
+            rejection = self._judge(work, schema, collection, operation, data) or self._outgrown(work, operation, data)
             if rejection is None:
                 work.accept(operation, data)
             return rejection
@@ -151,6 +153,12 @@ class Pipeline:
                 return refuse(operation, "INVALID_VALUE", problem)
         problem = constraint_problem(work, collection, operation, data)
         return None if problem is None else refuse(operation, "CONSTRAINT_VIOLATION", problem)
+
+    def _outgrown(self, work: Work, operation: Operation, data: JsonValue) -> Rejection | None:
+        most_bytes = self.rules.max_record_bytes
+        if operation.type != "update" or not work.outgrows(operation, data, most_bytes):
+            return None
+        return refuse(operation, "OPERATION_TOO_LARGE", f"The record would have more than {most_bytes} bytes")
 
     def see(self, work: Work, key: RecordKey) -> RecordState | None:
         """The state of a record. What the server writes next is the newest of it, whatever devices have stamped."""

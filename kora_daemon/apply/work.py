@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import merge
 
-from msgspec import Raw
+from msgspec import Raw, UnsetType
 from msgspec.structs import replace
 
 from kora_daemon.apply.refill import catch_up
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.fold import RecordState, advance, clock_order, fold_sorted, read_data
+from kora_daemon.materialization.json_text import write_json
 from kora_daemon.materialization.shape import Shape
 from kora_daemon.materialization.stamp import EMPTY_STAMP, stamp_of, stamp_of_any
 from kora_daemon.model.delivery import LogEntry
@@ -42,6 +43,8 @@ class Work:
         self._written: list[LogEntry] = []
         self._sequence_numbers: dict[str, int] = {}
         self._moved: dict[RecordKey, None] = {}
+        self._sizes: dict[RecordKey, int] = {}
+        """Bytes that the fields of a record have as JSON, at most."""
         self.has_moved = False
         """Whether operations of earlier writes are seen by others than before: records have changed hands."""
         catch_up(tx)
@@ -103,6 +106,24 @@ class Work:
             state = fold_sorted(merge(history, [operation], key=clock_order))
         return state
 
+    def outgrows(self, operation: Operation, data: JsonValue, most_bytes: int) -> bool:
+        """Whether an update, which is to be accepted unless it does, makes a record larger than that.
+
+        One that is larger already may stay as large. `data` is the data of the operation, read.
+        """
+        key = RecordKey(operation.collection, operation.record_id)
+        state = self.state(key)
+        size = self._sizes.get(key)
+        if size is None:
+            size = _size_of(state)
+        largest = size + _size_of_change(operation)
+        if largest > most_bytes:
+            largest = _size_of(self.result(state, operation, data))
+            if largest > max(most_bytes, _size_of(state)):
+                return True
+        self._sizes[key] = largest
+        return False
+
     def live_ids(self, collection: str, where: Sequence[Condition], limit: int | None = None) -> list[str]:
         """The ids of at most `limit` live records that meet all conditions, ascending."""
         if collection not in self._shapes:
@@ -138,6 +159,8 @@ class Work:
             self._moved[key] = None
         self._states[key] = state
         self._changed.add(key)
+        if operation.type != "update":
+            self._sizes.pop(key, None)
         self._pending.append(operation)
         carried = data if isinstance(data, dict) else {}
         whole = operation.type == "insert" and state.fields is data
@@ -190,6 +213,15 @@ def _moved(shape: Shape, before: RecordState, after: RecordState) -> bool:
         if old is not new and (type(old) is not type(new) or old != new):
             return True
     return False
+
+
+def _size_of(state: RecordState | None) -> int:
+    return 0 if state is None else len(write_json(state.fields))
+
+
+def _size_of_change(operation: Operation) -> int:
+    atomic_ops = operation.atomic_ops
+    return len(bytes(operation.data)) + (0 if isinstance(atomic_ops, UnsetType) else len(bytes(atomic_ops)))
 
 
 def data_of(operation: Operation) -> JsonValue:

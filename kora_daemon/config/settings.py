@@ -256,6 +256,11 @@ class RecordSettings:
         1,
         "How far down a delete goes on through relations with onDelete = cascade; 1 = to the records that point at it.",
     )
+    max_bytes: int = key(
+        integer(1024, _MOST_BYTES),
+        1_048_576,
+        "Largest record, in bytes of JSON; no update makes one larger. At least limits.max_operation_bytes counts.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.server.luggage import MOST_BYTES
+from kora_daemon.server.options import ServerOptions
+from kora_daemon.store.sqlite import SqliteStore
 from kora_daemon.wire.lenient import MAX_STATES
+from tests.support.app import Sent, device
 from tests.support.network import Closed, Host, connected, eventually, running_server
 from tests.support.polling import Requests
+from tests.support.records import schema_of
 
 TRY_AGAIN = 1013
 
@@ -89,3 +97,41 @@ async def test_states_without_number_are_not_looked_at_one_by_one() -> None:
         states = {str(number): number for number in range(MAX_STATES + 1)}
         await client.say({"type": "awareness-update", "clientId": "no number", "states": states})
         assert "at most" in (await client.hear())["message"]
+
+
+@pytest.mark.parametrize("way", ["new fields", "append"])
+async def test_a_record_does_not_grow_for_ever(way: str) -> None:
+    """Whatever is written to a record costs as much as it is large, in the transaction that all wait for."""
+    rules = ApplyRules(schema_of(1, todos={"tags": "array", "title": "string"}), max_record_bytes=10_000)
+    options = ServerOptions(apply=rules)
+    async with running_server(options=options) as host, device(host.url, "a") as peer:
+
+        def grown(number: int) -> Sent:
+            text = "x" * 1_000
+            if way == "append":
+                intent = {"tags": {"type": "append", "value": text}}
+                return peer.write("update", "todos", "t", {"tags": ["short"]}, atomicOps=intent)
+            return peer.update("todos", "t", **{f"field{number}": text})
+
+        assert await peer.send(peer.insert("todos", "t", tags=[])) == []
+        told = await peer.send(*map(grown, range(50)))
+        assert {one["code"] for one in told} == {"OPERATION_TOO_LARGE"}
+        assert 40 <= len(told) < 45
+        (one,) = await peer.send(grown(50))
+        assert one["code"] == "OPERATION_TOO_LARGE"
+        assert await peer.send(peer.update("todos", "t", title="short")) == []
+        assert await peer.send(peer.delete("todos", "t"), peer.insert("todos", "t", tags=[]), grown(51)) == []
+
+
+async def test_a_record_that_is_too_large_already_can_become_smaller(tmp_path: Path) -> None:
+    schema = schema_of(1, todos={"title": "string", "text": "string"})
+    generous, strict = ApplyRules(schema), ApplyRules(schema, max_record_bytes=1_000)
+    async with running_server(SqliteStore(tmp_path / "kora.db"), options=ServerOptions(apply=generous)) as host:
+        async with device(host.url, "a") as peer:
+            await peer.takes(peer.insert("todos", "t", title="x" * 5_000, text="y" * 5_000))
+    async with running_server(SqliteStore(tmp_path / "kora.db"), options=ServerOptions(apply=strict)) as host:
+        async with device(host.url, "b") as peer:
+            await peer.takes(peer.update("todos", "t", text="y" * 4_000))
+            await peer.takes(peer.update("todos", "t", text="z" * 4_000))
+            assert len(await peer.send(peer.update("todos", "t", text="z" * 4_001))) == 1
+            await peer.takes(peer.update("todos", "t", text="", title=""), peer.update("todos", "t", text="z" * 900))
