@@ -26,6 +26,7 @@ _PROTOCOL_ERROR = 1002
 _BAD_PAYLOAD = 1007
 _POLICY = 1008
 _TOO_BIG = 1009
+TRY_AGAIN = 1013
 
 
 class FrameError(Exception):

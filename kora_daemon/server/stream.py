@@ -14,7 +14,7 @@ import termios
 
 import trio
 
-from kora_daemon.server.framing import ANY_EXPANSION, PING_FRAME, FrameError, FrameParser, close_frame
+from kora_daemon.server.framing import ANY_EXPANSION, PING_FRAME, TRY_AGAIN, FrameError, FrameParser, close_frame
 from kora_daemon.server.luggage import Luggage
 from kora_daemon.server.transport import Receiver
 
@@ -25,7 +25,6 @@ GOODBYE_S = 2.0
 """For a peer that broke the protocol, to take what is still queued for it."""
 _CLOSE = 0x88
 """First byte of a close frame."""
-_TRY_AGAIN = 1013
 _BARE_CLOSE = b"\x88\x80\0\0\0\0"
 """A client's close frame without code and reason."""
 STRANGERS_EXPANSION = 32
@@ -241,7 +240,7 @@ class FrameStream(trio.abc.Stream):
 
     def _check_luggage(self, size_bytes: int) -> None:
         if self.luggage is not None and not self.luggage.fits(size_bytes):
-            raise FrameError(_TRY_AGAIN, "too much of devices that are not signed in")
+            raise FrameError(TRY_AGAIN, "too much of devices that are not signed in")
 
     def _leave_luggage(self) -> None:
         if self.luggage is not None:
