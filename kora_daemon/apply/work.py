@@ -8,6 +8,7 @@ from heapq import merge
 from msgspec import Raw, UnsetType
 from msgspec.structs import replace
 
+from kora_daemon.apply.late import MOST_BYTES, History
 from kora_daemon.apply.refill import catch_up
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.conditions import Condition
@@ -43,6 +44,8 @@ class Work:
         self._written: list[LogEntry] = []
         self._sequence_numbers: dict[str, int] = {}
         self._moved: dict[RecordKey, None] = {}
+        self._histories: dict[RecordKey, History] = {}
+        """Of records for which something has come late."""
         self._sizes: dict[RecordKey, int] = {}
         """Bytes that the fields of a record have as JSON, at most."""
         self.has_moved = False
@@ -100,11 +103,20 @@ class Work:
     def result(self, before: RecordState | None, operation: Operation, data: JsonValue) -> RecordState:
         """What an operation would make of its record, whose state is `before`; `data` is its data, read."""
         state = advance(before, operation, data)
-        if state is None:
+        return self._late(operation, data) if state is None else state
+
+    def _late(self, operation: Operation, data: JsonValue) -> RecordState:
+        key = RecordKey(operation.collection, operation.record_id)
+        history = self._histories.get(key)
+        if history is None:
             self._write()
-            history = self._tx.history(RecordKey(operation.collection, operation.record_id))
-            state = fold_sorted(merge(history, [operation], key=clock_order))
-        return state
+            room_bytes = MOST_BYTES - sum(one.size_bytes for one in self._histories.values())
+            if key.collection in self._shapes:
+                history = History.of(self._tx.history(key), room_bytes)
+            if history is None:
+                return fold_sorted(merge(self._tx.history(key), [operation], key=clock_order))
+            self._histories[key] = history
+        return history.state_with(operation, data)
 
     def outgrows(self, operation: Operation, data: JsonValue, most_bytes: int) -> bool:
         """Whether an update, which is to be accepted unless it does, makes a record larger than that.
@@ -159,6 +171,8 @@ class Work:
             self._moved[key] = None
         self._states[key] = state
         self._changed.add(key)
+        if key in self._histories:
+            self._histories[key].take(operation, data)
         if operation.type != "update":
             self._sizes.pop(key, None)
         self._pending.append(operation)
