@@ -100,7 +100,7 @@ class JwtProvider:
             verified = await self._verified_token(token, digest)
             return await self._context(verified, digest)
         except (Refused, ScopesRefused) as refusal:
-            log.info("auth.token_refused", reason=str(refusal), token=digest[:12])
+            log.info("auth.token_refused", reason=str(refusal), digest=digest[:12])
             return None
 
     async def revalidate(self, contexts: Sequence[AuthContext]) -> list[Standing]:

@@ -100,7 +100,7 @@ class KoraAuthProvider:
             context = await self._context(validated, await self._look_up([claims]), token_digest(token))
         except (Refused, ScopesRefused) as refusal:
             digest = token_digest(token)[:12] if len(token) < 1 << 16 else ""
-            log.info("auth.token_refused", reason=str(refusal), token=digest)
+            log.info("auth.token_refused", reason=str(refusal), digest=digest)
             return None
         if self._last_seen is not None:
             self._last_seen.saw(claims.dev, now)

@@ -60,7 +60,7 @@ class StaticTokenProvider:
         digest = token_digest(token)
         found = self._row(digest)
         if found is None:
-            log.info("auth.token_refused", reason="unknown", token=digest[:12])
+            log.info("auth.token_refused", reason="unknown", digest=digest[:12])
         return found
 
     async def revalidate(self, contexts: Sequence[AuthContext]) -> list[Standing]:
@@ -179,7 +179,7 @@ class HookProvider:
         if context is not None and context.expires_at is not None and now >= context.expires_at:
             context, reason = None, "expired"
         if context is None:
-            log.info("auth.token_refused", reason=reason, token=digest[:12])
+            log.info("auth.token_refused", reason=reason, digest=digest[:12])
         self._remember((digest, caller), context, now)
         return context
 
