@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
-from http import HTTPStatus
+from http.client import responses
 from urllib.parse import parse_qs, urlsplit
 
 import h11
@@ -187,7 +187,7 @@ class HttpConnection:
         usual = [("cache-control", "no-store"), ("x-content-type-options", "nosniff")]
         head = h11.Response(
             status_code=response.status,
-            reason=HTTPStatus(response.status).phrase,
+            reason=responses.get(response.status, ""),
             headers=[
                 *([("content-type", response.content_type)] if response.content_type else []),
                 *([length] if has_length else []),
@@ -227,7 +227,7 @@ class HttpConnection:
             return
         status, text = error.error_status_hint, b"This is not an HTTP/1.1 request this server can read\n"
         headers = [("content-length", str(len(text))), ("connection", "close")]
-        head = h11.Response(status_code=status, reason=HTTPStatus(status).phrase, headers=headers)
+        head = h11.Response(status_code=status, reason=responses.get(status, ""), headers=headers)
         data = (self._http.send(head) or b"") + (self._http.send(h11.Data(data=text)) or b"")
         with trio.move_on_after(HEAD_TIMEOUT_S):
             await self._stream.send_all(data)

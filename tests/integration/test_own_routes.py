@@ -54,6 +54,12 @@ def echo(request: RouteRequest, _data: Any) -> Any:
     }
 
 
+async def test_a_status_may_have_no_name() -> None:
+    async with served(lambda _request, _data: (299, "fine")) as (client, _):
+        answer = await client.ask("/api")
+        assert (answer.status, answer.body) == (299, b"fine")
+
+
 @pytest.mark.parametrize("handle", both(echo))
 async def test_a_callable_gets_the_request_and_its_answer_is_sent(handle: Callable[..., Any]) -> None:
     async with served(handle) as (client, _):
