@@ -81,8 +81,8 @@ async def test_a_stranger_may_not_send_what_is_much_larger_than_it_looks() -> No
 
 async def test_many_pings_are_read_at_a_limited_speed(autojump_clock: MockClock) -> None:
     client, ours = memory_stream_pair()
-    stream = FrameStream(ours, b"", b"", 4 << 20)
-    stream.upgrade(Heard())  # type: ignore[arg-type]
+    stream = FrameStream(ours, b"", 4 << 20)
+    stream.receiver = Heard()  # type: ignore[assignment]
     await client.send_all(b"\x89\x80\0\0\0\0" * 300)
     begin = trio.current_time()
     for _ in range(300):
@@ -92,8 +92,8 @@ async def test_many_pings_are_read_at_a_limited_speed(autojump_clock: MockClock)
 
 async def test_a_ping_now_and_then_waits_for_nothing(autojump_clock: MockClock) -> None:
     client, ours = memory_stream_pair()
-    stream = FrameStream(ours, b"", b"", 4 << 20)
-    stream.upgrade(Heard())  # type: ignore[arg-type]
+    stream = FrameStream(ours, b"", 4 << 20)
+    stream.receiver = Heard()  # type: ignore[assignment]
     for _ in range(100):
         await trio.sleep(1)
         sent_at = trio.current_time()
@@ -104,8 +104,8 @@ async def test_a_ping_now_and_then_waits_for_nothing(autojump_clock: MockClock) 
 
 async def test_whoever_sends_many_messages_at_once_lets_others_have_their_turn() -> None:
     client, ours = memory_stream_pair()
-    stream, receiver = FrameStream(ours, b"", b"", 4 << 20), Heard()
-    stream.upgrade(receiver)  # type: ignore[arg-type]
+    stream, receiver = FrameStream(ours, b"", 4 << 20), Heard()
+    stream.receiver = receiver  # type: ignore[assignment]
     await client.send_all(message(1, compressed=False) * 1_000 + CLOSE)
     turns: list[int] = []
 
