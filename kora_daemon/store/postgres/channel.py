@@ -15,6 +15,8 @@ from kora_daemon.store.postgres.sessions import PatientConnection, Session
 
 LONGEST_NOTIFICATION_BYTES = 7_900
 """PostgreSQL takes fewer than 8,000."""
+_MOST_DIGITS = 18
+"""Of a number that a BIGINT holds."""
 
 
 class PostgresChannel:
@@ -70,7 +72,7 @@ class PostgresChannel:
                 news = [
                     int(one.payload)
                     for one in heard
-                    if one.channel == queries.CHANNEL and one.pid != own and one.payload.isdecimal()
+                    if one.channel == queries.CHANNEL and one.pid != own and _is_number(one.payload)
                 ]
                 frontier = max([*news, *([] if frontier is None else [frontier])], default=None)
                 words += self._in_full(hearing, [one.payload for one in heard if one.channel != queries.CHANNEL])
@@ -78,10 +80,10 @@ class PostgresChannel:
 
     def _in_full(self, hearing: PatientConnection, words: list[str]) -> list[bytes]:
         """The words, in order. A number stands for a long one; one that is gone was said a minute ago."""
-        wanted = [int(word) for word in words if word.isdecimal()]
+        wanted = [int(word) for word in words if _is_number(word)]
         found = hearing.execute(queries.LONG_WORDS.encode(), [wanted]).fetchall() if wanted else []
         long_words = {str(number): body for number, body in found}
-        said = [long_words.get(word) if word.isdecimal() else word for word in words]
+        said = [long_words.get(word) if _is_number(word) else word for word in words]
         return [word.encode() for word in said if word is not None]
 
     def send(self, word: bytes) -> None:
@@ -102,3 +104,8 @@ class PostgresChannel:
         if connection is None:
             raise StoreUnavailable(f"{self._session.name} is not listened to")
         return connection
+
+
+def _is_number(payload: str) -> bool:
+    """Whether it is one of ours: whoever may connect to the database may notify anything."""
+    return payload.isascii() and payload.isdecimal() and len(payload) <= _MOST_DIGITS
