@@ -125,6 +125,8 @@ class FrameStream(trio.abc.Stream):
         self._parser = FrameParser(limit_bytes)
         self._parser.expansion = STRANGERS_EXPANSION
         self._parser.feed(behind_head)
+        self.fault: FrameError | None = None
+        """Why nothing more is read, after a frame that breaks the rules; the peer was told."""
         self._closing = False
         self.heard_at = trio.current_time()
 
@@ -164,6 +166,7 @@ class FrameStream(trio.abc.Stream):
                     if self._parser.inflated_bytes >= _INFLATED_AT_ONCE:
                         await self._rest()
         except FrameError as error:
+            self.fault = error
             self.outbox.push(close_frame(error.code, error.reason))
             with trio.move_on_after(GOODBYE_S):
                 await self.outbox.flush()
