@@ -105,7 +105,8 @@ def kick(
         found = daemon.post("/__kora/kick", user=user, node=node, address=address, refuse=refusal)
     else:
         raise typer.BadParameter("say whom: the number of a session, or --user, --node, --address")
-    write_outcome(f"Closed {found['kicked']} sessions.", found, as_json=as_json)
+    kicked = found["kicked"]
+    write_outcome(f"Closed {kicked} session{'' if kicked == 1 else 's'}.", found, as_json=as_json)
 
 
 def tail(

@@ -15,9 +15,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from kora_daemon.backup.lines import MAX_LINE_BYTES
 from kora_daemon.model.clock import InvalidTimestamp, timestamp_text
-from kora_daemon.model.jsvalue import JsonValue, as_integer
-from kora_daemon.model.operation import NULL, Operation, Timestamp
-from kora_daemon.model.structure import atomic_ops_problem, structure_problem
+from kora_daemon.model.jsvalue import JsonValue
+from kora_daemon.model.operation import Operation
+from kora_daemon.model.structure import atomic_ops_problem, operation_of, structure_problem
 
 
 def _no_constant(name: str) -> None:
@@ -88,31 +88,7 @@ def _read_closely(text: str) -> Operation:
         raise ValueError(f"the operation is malformed: {problem}")
     if _depth_exceeds(value, MAX_NESTING + 1):
         raise ValueError(f"the operation is nested more than {MAX_NESTING} levels deep")
-    raw = _raw_members(text)
-    timestamp = value["timestamp"]
-    return Operation(
-        value["id"],
-        value["nodeId"],
-        value["type"],
-        value["collection"],
-        value["recordId"],
-        Timestamp(_integer(timestamp["wallTime"]), _integer(timestamp["logical"]), timestamp["nodeId"]),
-        _integer(value["sequenceNumber"]),
-        value["causalDeps"],
-        _integer(value["schemaVersion"]),
-        data=raw.get("data", NULL),
-        previous_data=raw.get("previousData", NULL),
-        atomic_ops=raw["atomicOps"] if value.get("atomicOps") else UNSET,
-        transaction_id=UNSET if value.get("transactionId") is None else value["transactionId"],
-        mutation_name=UNSET if value.get("mutationName") is None else value["mutationName"],
-    )
-
-
-def _integer(value: object) -> int:
-    integer = as_integer(value)
-    if integer is None:
-        raise ValueError(f"found {value!r}, expected an integer")
-    return integer
+    return operation_of(value, _raw_members(text))
 
 
 def _depth_exceeds(value: JsonValue, levels: int) -> bool:

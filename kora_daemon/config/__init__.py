@@ -1,10 +1,11 @@
 """The configuration: `Settings`, read from a TOML file and the environment by `load_settings` (config.md).
 
-`settings` and `auth` declare every key; `keys`, `kinds` and `formats` are what they are declared with. `reader` turns a
-document into settings, `rules` and `auth_rules` say what keys must fulfil together. `shown` and `reference` write
-settings and their documentation.
+`settings`, `auth` and `app` declare every key; `keys`, `kinds` and `formats` are what they are declared with. `reader`
+turns a document into settings, `rules` and `auth_rules` say what keys must fulfil together. `shown` and `reference`
+write settings and their documentation.
 """
 
+from kora_daemon.config.app import RouteSettings, StaticSettings, ValidateSettings
 from kora_daemon.config.auth import (
     AnonymousSettings,
     AuthSettings,
@@ -21,12 +22,9 @@ from kora_daemon.config.settings import (
     LimitSettings,
     LogSettings,
     RecordSettings,
-    RouteSettings,
     ServerSettings,
     Settings,
-    StaticSettings,
     StoreSettings,
-    ValidateSettings,
 )
 
 __all__ = [

@@ -11,14 +11,12 @@ from typing import Any
 
 from kora_daemon.config import formats
 from kora_daemon.config.keys import key, optional, optional_table, required, tables
-from kora_daemon.config.kinds import choice, flag, list_of, number, one_or_more, table_of, text
+from kora_daemon.config.kinds import MOST_SECONDS, choice, flag, list_of, number, one_or_more, table_of, text
 
 ScopeMap = Mapping[str, Mapping[str, formats.Scalar]]
 
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 SYMMETRIC = ("HS256", "HS384", "HS512")
-
-_MOST_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +83,7 @@ class KoraAuthSettings:
     )
     check_device: bool = key(flag(), True, "Whether a revoked device is refused.")
     touch_interval: float = key(
-        number(0, _MOST_SECONDS), 60.0, "Seconds between stamps of a device's last_seen_at; 0 = on every login."
+        number(0, MOST_SECONDS), 60.0, "Seconds between stamps of a device's last_seen_at; 0 = on every login."
     )
     revocation_list: Path | None = optional(
         formats.file_to_read(),
@@ -158,7 +156,7 @@ class AuthSettings:
     on_invalid_token: str = key(choice("reject", "anonymous"), "reject", 'What kind "mixed" does with a bad token.')
     anonymous_prefix: str = key(text(), "anon", 'Beginning of the user ids of visitors of kind "mixed".')
     revalidate: float = key(
-        number(0, _MOST_SECONDS), 30.0, "Seconds between re-checks of live sessions; 0 = only at SIGHUP."
+        number(0, MOST_SECONDS), 30.0, "Seconds between re-checks of live sessions; 0 = only at SIGHUP."
     )
     on_expiry: str = key(choice("keep", "close"), "keep", "What becomes of a live session when its token expires.")
     refusal_delay: float = key(
@@ -205,7 +203,7 @@ class AuthSettings:
         'Long-running child of source "command": one JSON object per line in and out.',
     )
     timeout: float = key(number(0, 300, above=True), 5.0, "Seconds for a hook to answer.")
-    cache: float = key(number(0, _MOST_SECONDS), 30.0, 'Seconds that an answer of source "http" is remembered.')
+    cache: float = key(number(0, MOST_SECONDS), 30.0, 'Seconds that an answer of source "http" is remembered.')
     python_scopes: str | None = optional(
         formats.hook(), "myapp.auth:scopes", "Callable that replaces auth.scopes: user id and claims -> scopes."
     )

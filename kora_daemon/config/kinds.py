@@ -18,6 +18,10 @@ T = TypeVar("T")
 JsonSchema = Mapping[str, Any]
 
 MASKED = "***"
+MOST_SECONDS = 86_400.0
+MOST_BYTES = 2**31 - 1
+MOST_INTEGER = 2**53 - 1
+"""Bounds where nothing else bounds a number: a day, what a C int holds, what JavaScript holds exactly."""
 REFERENCE: JsonSchema = {"$ref": "#/$defs/reference"}
 """A text that refers to the environment: what it stands for, only `parse` sees."""
 

@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import Literal
 
 from kora_daemon.config import formats
+from kora_daemon.config.app import RouteSettings, StaticSettings, ValidateSettings
 from kora_daemon.config.auth import AuthSettings
-from kora_daemon.config.keys import key, optional, optional_table, required, table, tables
-from kora_daemon.config.kinds import choice, flag, integer, list_of, number, one_or_more, text
-
-_MOST_SECONDS = 86_400.0
-_MOST_BYTES = 2**31 - 1
-_MOST_INTEGER = 2**53 - 1
+from kora_daemon.config.keys import key, optional, optional_table, table, tables
+from kora_daemon.config.kinds import (
+    MOST_BYTES,
+    MOST_INTEGER,
+    MOST_SECONDS,
+    choice,
+    flag,
+    integer,
+    list_of,
+    number,
+    one_or_more,
+    text,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +47,11 @@ class ServerSettings:
     max_connections: int = key(integer(0), 0, "How many devices may be connected at once; 0 = unlimited.")
     batch_size: int = key(integer(1, 100_000), 100, "Operations per server-to-client batch.")
     schema_version: int | None = optional(
-        integer(1, _MOST_INTEGER), 1, "Version of the app's schema; without it the schema file's version, else 1."
+        integer(1, MOST_INTEGER), 1, "Version of the app's schema; without it the schema file's version, else 1."
     )
     supported_schema_versions: tuple[int, ...] | None = optional(
         list_of(
-            integer(1, _MOST_INTEGER), "a list of two whole numbers from 1 up, the lower one first", least=2, most=2
+            integer(1, MOST_INTEGER), "a list of two whole numbers from 1 up, the lower one first", least=2, most=2
         ),
         [1, 1],
         "Lowest and highest schema version of a device that may connect; without it, schema_version alone.",
@@ -70,7 +78,7 @@ class ServerSettings:
         flag(), True, "Whether messages are compressed for devices that offer it (permessage-deflate, browsers do)."
     )
     compression_min_bytes: int = key(
-        integer(64, _MOST_BYTES), 1024, "Messages of fewer bytes are sent as they are: compressing them does not pay."
+        integer(64, MOST_BYTES), 1024, "Messages of fewer bytes are sent as they are: compressing them does not pay."
     )
     allowed_origins: tuple[str, ...] = key(
         list_of(formats.origin(), "a list of origins"),
@@ -78,9 +86,9 @@ class ServerSettings:
         "Origins of web pages that may connect besides those of the daemon's own host, over HTTP and by WebSocket; "
         '"*" = any. Empty: any by WebSocket, none over HTTP.',
     )
-    shutdown_grace: float = key(number(0, _MOST_SECONDS), 10.0, "Seconds to drain sessions on SIGTERM.")
+    shutdown_grace: float = key(number(0, MOST_SECONDS), 10.0, "Seconds to drain sessions on SIGTERM.")
     shutdown_spread: float = key(
-        number(0, _MOST_SECONDS),
+        number(0, MOST_SECONDS),
         5.0,
         "Seconds of these over which sessions are closed at most, so that many devices don't come back all at once; up "
         "to half of shutdown_grace. A few are closed at once.",
@@ -98,9 +106,9 @@ class LimitSettings:
     """`[limits]`: what one device may cost. Sizes in bytes, times in seconds."""
 
     max_message_bytes: int = key(
-        integer(1024, _MOST_BYTES), 33_554_432, "Largest message of a device, in bytes; above it, close 1009."
+        integer(1024, MOST_BYTES), 33_554_432, "Largest message of a device, in bytes; above it, close 1009."
     )
-    max_operation_bytes: int = key(integer(256, _MOST_BYTES), 262_144, "Largest operation, in bytes of JSON.")
+    max_operation_bytes: int = key(integer(256, MOST_BYTES), 262_144, "Largest operation, in bytes of JSON.")
     max_operations_per_batch: int = key(integer(1, 1_000_000), 1000, "Most operations in one batch of a device.")
     max_operations_per_minute: int = key(
         integer(0, 1_000_000_000),
@@ -108,9 +116,9 @@ class LimitSettings:
         "Operations per minute and session in the long run (a token bucket with debt); 0 = unlimited.",
     )
     max_buffered_bytes: int = key(
-        integer(1024, _MOST_BYTES), 33_554_432, "Unsent bytes at which a slow device is closed (4013)."
+        integer(1024, MOST_BYTES), 33_554_432, "Unsent bytes at which a slow device is closed (4013)."
     )
-    max_awareness_bytes: int = key(integer(64, _MOST_BYTES), 16_384, "Largest awareness state, in bytes of JSON.")
+    max_awareness_bytes: int = key(integer(64, MOST_BYTES), 16_384, "Largest awareness state, in bytes of JSON.")
     max_unauthenticated: int = key(
         integer(0), 1000, "Connections that are not signed in yet, or were refused, at a time; 0 = unlimited."
     )
@@ -118,16 +126,16 @@ class LimitSettings:
         integer(0), 100, "The same for one address; set server.trusted_proxies behind a proxy. 0 = unlimited."
     )
     handshake_timeout: float = key(
-        number(0, _MOST_SECONDS, above=True), 10.0, "Seconds for a new connection to send its handshake."
+        number(0, MOST_SECONDS, above=True), 10.0, "Seconds for a new connection to send its handshake."
     )
     ping_interval: float = key(
-        number(0, _MOST_SECONDS, above=True), 25.0, "Seconds between pings; two missed pongs end a session."
+        number(0, MOST_SECONDS, above=True), 25.0, "Seconds between pings; two missed pongs end a session."
     )
     poll_hold: float = key(
         number(0, 600), 25.0, "HTTP long-polling: seconds that a request is held while there is no message for it."
     )
     poll_idle: float = key(
-        number(1, _MOST_SECONDS), 120.0, "HTTP long-polling: seconds without a request after which a session is closed."
+        number(1, MOST_SECONDS), 120.0, "HTTP long-polling: seconds without a request after which a session is closed."
     )
     max_polling_sessions: int = key(integer(1), 10_000, "HTTP long-polling: sessions at a time.")
 
@@ -155,10 +163,10 @@ class StoreSettings:
     )
     readers: int = key(integer(1, 64), 4, "Connections that read beside the one that writes; each is a thread, too.")
     connect_timeout: float = key(
-        number(0, _MOST_SECONDS, above=True), 10.0, "PostgreSQL: seconds for a connection to be made."
+        number(0, MOST_SECONDS, above=True), 10.0, "PostgreSQL: seconds for a connection to be made."
     )
     statement_timeout: float = key(
-        number(0, _MOST_SECONDS, above=True), 30.0, "PostgreSQL: seconds for one statement to be answered."
+        number(0, MOST_SECONDS, above=True), 30.0, "PostgreSQL: seconds for one statement to be answered."
     )
     application_name: str = key(text(), "kora-daemon", "PostgreSQL: what its own views call our connections.")
     outage_patience: float = key(
@@ -201,53 +209,6 @@ class AdminSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StaticSettings:
-    """`[static]`: a built app, served beside sync."""
-
-    directory: Path = required(formats.folder(), "dist", "Folder of the built app.")
-    isolation: bool = key(
-        flag(),
-        True,
-        "Whether pages are isolated from other origins (COOP, COEP, CORP): SQLite in a browser needs it, and what they "
-        "embed from elsewhere must agree.",
-    )
-    spa: bool = key(flag(), True, "Whether somebody who opens a page that is no file gets index.html.")
-    immutable: tuple[str, ...] = key(
-        list_of(text(), "a list of patterns of paths"),
-        (),
-        'Patterns of paths that never get another content, such as "assets/*-????????.*"; many hashes are known.',
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteSettings:
-    """`[[routes]]`: an HTTP endpoint of the user's own."""
-
-    path: str = required(formats.http_path(), "/api", "Path prefix that the endpoint answers.")
-    python: str = required(formats.hook(), "myapp.routes:handle", "Callable that answers its requests.")
-    timeout: float = key(
-        number(0, _MOST_SECONDS, above=True), 30.0, "Seconds a call may take; after that the answer is 504."
-    )
-    concurrency: int = key(integer(1, 1000), 8, "Calls at a time; above it, requests are answered 503.")
-    max_body_bytes: int = key(integer(0, _MOST_BYTES), 1_048_576, "Largest body of a request, in bytes; above it, 413.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidateSettings:
-    """`[validate]`: the user's own judgement on incoming operations."""
-
-    python: str = required(
-        formats.hook(), "myapp.rules:validate", "Callable that is asked about each operation of a device."
-    )
-    timeout: float = key(
-        number(0, _MOST_SECONDS, above=True),
-        5.0,
-        "Seconds the callable may take for an operation; after that the device is asked to send it again.",
-        live=True,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordSettings:
     """`[records]`: what the server does with the records of the schema."""
 
@@ -257,7 +218,7 @@ class RecordSettings:
         "How far down a delete goes on through relations with onDelete = cascade; 1 = to the records that point at it.",
     )
     max_bytes: int = key(
-        integer(1024, _MOST_BYTES),
+        integer(1024, MOST_BYTES),
         1_048_576,
         "Largest record, in bytes of JSON; no update makes one larger. At least limits.max_operation_bytes counts.",
     )
@@ -297,21 +258,21 @@ class BlobSettings:
     )
     path: Path = key(formats.file_to_write(), Path("blobs"), 'The folder of blobs.kind = "directory".')
     max_bytes: int = key(
-        integer(0, _MOST_INTEGER), 0, "Most bytes to keep; what comes when there is no room is dropped. 0 = unlimited."
+        integer(0, MOST_INTEGER), 0, "Most bytes to keep; what comes when there is no room is dropped. 0 = unlimited."
     )
     max_blob_bytes: int = key(
-        integer(1024, _MOST_BYTES),
+        integer(1024, MOST_BYTES),
         8_388_608,
         "Largest blob of a device to keep, in bytes. Stock clients send files in parts of 262144.",
     )
     max_unused_bytes: int = key(
-        integer(0, _MOST_INTEGER),
+        integer(0, MOST_INTEGER),
         4_294_967_296,
         "Bytes that a user may have uploaded before a record refers to them: no less than the largest file. "
         "0 = unlimited.",
     )
     keep_free_bytes: int = key(
-        integer(0, _MOST_INTEGER),
+        integer(0, MOST_INTEGER),
         1_073_741_824,
         "Bytes of the disk that blobs in a folder leave to others, the log among them.",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from kora_daemon.config import Settings, load_settings
 from kora_daemon.doctor.blobs import blobs
 from kora_daemon.doctor.certificate import certificate
-from kora_daemon.doctor.checks import Check, Finding, Severity, Subject, fine
+from kora_daemon.doctor.checks import Check, Finding, Subject, fine
 from kora_daemon.doctor.clock import clock
 from kora_daemon.doctor.configuration import configuration
 from kora_daemon.doctor.examination import Diagnosis, examine
@@ -67,8 +67,3 @@ def _checks_of(subject: Subject, settings: Settings) -> Iterable[Check]:
             raise trouble
 
         return [Check(f"{subject.__name__}.checks", fail)]
-
-
-def is_ill(diagnoses: Iterable[Diagnosis]) -> bool:
-    """Whether anything does not work."""
-    return any(one.severity is Severity.FAILURE for one in diagnoses)

@@ -49,7 +49,7 @@ def _log(facts: LogFacts | None) -> Finding:
     if facts.format > FORMAT_VERSION:
         return failure(
             f"the log was written by a newer version (format {facts.format}, this one knows {FORMAT_VERSION})",
-            "run that version, or restore a backup",
+            "run that version, or restore a backup into a new file or database",
         )
     return fine(f"the log has format {facts.format}")
 

@@ -155,10 +155,15 @@ def _limits(server: SyncServer) -> Json:
         "maxOperationBytes": options.uploads.max_operation_bytes,
         "maxOperationsPerBatch": options.uploads.max_operations_per_batch,
         "maxOperationsPerMinute": options.uploads.max_operations_per_minute,
+        "maxMessageBytes": options.polling.max_message_bytes,
+        "maxBufferedBytes": options.polling.max_buffered_bytes,
         "maxAwarenessBytes": options.max_awareness_bytes,
         "batchSize": options.batch_size,
         "handshakeTimeout": options.handshake_timeout,
         "pingInterval": options.ping_interval,
+        "pollHold": options.polling.hold_s,
+        "pollIdle": options.polling.idle_s,
+        "maxPollingSessions": options.polling.max_sessions,
     }
 
 

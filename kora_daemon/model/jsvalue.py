@@ -44,11 +44,6 @@ def canonical_json(value: JsonValue) -> str:
     return "".join(printed)
 
 
-def compact_size_bytes(value: JsonValue) -> int:
-    """Size of the value's compact JSON text in UTF-8 bytes; the order of keys makes no difference."""
-    return len(canonical_json(value).encode())
-
-
 def number_text(number: float) -> str:
     """A number as ECMAScript prints it, after rounding to a double; overflow is `null`, as in JSON.stringify."""
     double = as_double(number)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 
 from kora_daemon.model.jsvalue import as_double, as_integer, has_lone_surrogate, is_number, number_text
-from kora_daemon.model.operation import MAX_NAME_LENGTH, MAX_SAFE_INTEGER
+from kora_daemon.model.operation import MAX_NAME_LENGTH, MAX_SAFE_INTEGER, NULL, Operation, Timestamp
 
 _SHOWN_CHARACTERS = 40
 _NUMERIC_ATOMICS = ("increment", "max", "min")
@@ -160,3 +160,31 @@ def _shown(text: str) -> str:
     """A text in plain ASCII, cut short: it comes from a peer and goes into messages."""
     ellipsis = "…" if len(text) > _SHOWN_CHARACTERS else ""
     return json.dumps(text[:_SHOWN_CHARACTERS]) + ellipsis
+
+
+def operation_of(value: Mapping[str, Any], raw: Mapping[str, Raw]) -> Operation:
+    """The operation that a JSON value without a `structure_problem` is; `raw` has the exact text of its members."""
+    timestamp = value["timestamp"]
+    return Operation(
+        value["id"],
+        value["nodeId"],
+        value["type"],
+        value["collection"],
+        value["recordId"],
+        Timestamp(_integer(timestamp["wallTime"]), _integer(timestamp["logical"]), timestamp["nodeId"]),
+        _integer(value["sequenceNumber"]),
+        value["causalDeps"],
+        _integer(value["schemaVersion"]),
+        data=raw.get("data", NULL),
+        previous_data=raw.get("previousData", NULL),
+        atomic_ops=raw["atomicOps"] if value.get("atomicOps") else UNSET,
+        transaction_id=UNSET if value.get("transactionId") is None else value["transactionId"],
+        mutation_name=UNSET if value.get("mutationName") is None else value["mutationName"],
+    )
+
+
+def _integer(value: object) -> int:
+    integer = as_integer(value)
+    if integer is None:
+        raise ValueError(f"found {value!r}, expected an integer")
+    return integer

@@ -78,7 +78,7 @@ class Connection:
         finally:
             with trio.CancelScope(shield=True):
                 await self._transport.close(do.INTERNAL_ERROR, "")
-            self.ledger.closed(self._closing)
+            self.ledger.closed(self._closing or self._transport.own_close)
 
     def _leave(self) -> None:
         """Nobody has news for this session any more, and it starts no task."""

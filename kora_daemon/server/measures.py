@@ -42,6 +42,10 @@ ERROR_CODES: Final = frozenset(
     }
 )
 """What a session is told before it is closed."""
+CLOSES: Final = frozenset(
+    {"1000", "1001", "1002", "1007", "1009", "1011", "4001", "4002", "4008", "4013", "4029", "peer"}
+)
+"""By what code a connection was ended, or that its peer went."""
 BLOB_OUTCOMES: Final = frozenset(
     {"stored", "served", "busy", "full", "read_only", "too_large", "unavailable", "unused", "wrong"}
 )
@@ -127,7 +131,7 @@ class Measures:
         self.last_loop_lag_s = 0.0
         self.rejections = Counts(OPERATION_CODES)
         self.errors = Counts(ERROR_CODES)
-        self.closes = Counts(frozenset({"1000", "1001", "1011", "4001", "4002", "4008", "4013", "4029", "peer"}))
+        self.closes = Counts(CLOSES)
         self.auth = Counts(frozenset({"accepted", "refused", "unavailable"}))
         self.blobs = Counts(BLOB_OUTCOMES)
         self.connections: dict[str, Counts] = {}

@@ -10,7 +10,7 @@ import structlog
 import trio
 from msgspec import Struct
 
-from kora_daemon.protocol.actions import GOING_AWAY, NORMAL, PROTOCOL_VIOLATION
+from kora_daemon.protocol.actions import GOING_AWAY, NORMAL, PROTOCOL_VIOLATION, Close
 from kora_daemon.server.changes import Changes
 from kora_daemon.server.intake import Intake
 from kora_daemon.server.luggage import Luggage
@@ -87,6 +87,8 @@ class PollingTransport:
         self.buffered_bytes = 0
         self.closed_with: tuple[int, str] | None = None
         """Close code and reason, as a WebSocket would have them."""
+        self.own_close: Close | None = None
+        """The same, unless the session has closed it."""
         self.was_told = False
         """The device has heard that the session is over."""
         self.left = trio.Event()
@@ -248,6 +250,8 @@ class PollingTransport:
 
     def fail(self, reason: str, code: int = PROTOCOL_VIOLATION) -> None:
         """The device breaks the rules, or a message of it is lost: take nothing more."""
+        if self.closed_with is None:
+            self.own_close = Close(code, reason)
         self._hang_up(code, reason)
         self._over.set()
 

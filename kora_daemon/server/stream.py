@@ -133,6 +133,8 @@ class FrameStream(trio.abc.Stream):
         self._parser.feed(behind_head)
         self.luggage: Luggage | None = None
         """Of a peer that nobody knows yet: what it has sent of a message."""
+        self.fault: FrameError | None = None
+        """Why nothing more is read, after a frame that breaks the rules; the peer was told."""
         self._closing = False
         self._taken = self._controls = 0
         """Messages, and control frames since `_controls_since`."""
@@ -181,6 +183,7 @@ class FrameStream(trio.abc.Stream):
                     if self._parser.inflated_bytes >= _INFLATED_AT_ONCE:
                         await self._rest()
         except FrameError as error:
+            self.fault = error
             self.outbox.push(close_frame(error.code, error.reason))
             with trio.move_on_after(GOODBYE_S):
                 await self.outbox.flush()

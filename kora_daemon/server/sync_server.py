@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
 
 import trio
 from msgspec import Struct
@@ -17,7 +16,6 @@ from kora_daemon.protocol.actions import GOING_AWAY
 from kora_daemon.server.assembly import Foundations, assemble, reassemble
 from kora_daemon.server.awareness import AwarenessRelay
 from kora_daemon.server.backups import Backups
-from kora_daemon.server.connection import Connection
 from kora_daemon.server.data_plane import DataPlane
 from kora_daemon.server.explain import Explanation, explain
 from kora_daemon.server.follower import LogFollower
@@ -34,6 +32,7 @@ from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.oversight import Oversight
 from kora_daemon.server.polling import PollingOptions
 from kora_daemon.server.pulse import Pulse
+from kora_daemon.server.reception import Reception
 from kora_daemon.server.rechecks import Rechecks
 from kora_daemon.server.services import Origin, Services
 from kora_daemon.server.tail import Tail
@@ -74,12 +73,9 @@ class SyncServer:
         self._blobs = blobs
         self._options = options or ServerOptions()
         self._identification = Identification(auth, self._options.auth)
-        self._connections: dict[Connection, trio.CancelScope] = {}
-        self._rechecks = Rechecks(self._identification, lambda: list(self._connections))
+        self._reception = Reception()
+        self._rechecks = Rechecks(self._identification, lambda: list(self._reception.connections))
         self._lobby = Lobby(self._options.max_unauthenticated, self._options.max_unauthenticated_per_address)
-        self._numbers = count(1)
-        self._admitted = 0
-        """Connections that were not refused for want of room."""
         self._stop = trio.Event()
         self._stopped = trio.Event()
         self._begun = False
@@ -140,14 +136,14 @@ class SyncServer:
                     core.start_soon(neighbours.speak)
                 self._services = services
                 self._oversight = Oversight(
-                    services.hub, services.readers, lambda: self._connections, lambda: self._total_operations
+                    services.hub, services.readers, lambda: self._reception.connections, lambda: self._total_operations
                 )
                 core.start_soon(self._oversight.watch)
                 task_status.started()
                 await self._stop.wait()
                 self.journal.record("server.draining", sessions=len(services.hub))
                 grace_s, spread_s = self._options.shutdown_grace, self._options.shutdown_spread
-                self.clean_stop = await send_away(services.hub, self._connections, grace_s, spread_s)
+                self.clean_stop = await send_away(services.hub, self._reception.connections, grace_s, spread_s)
                 with trio.move_on_after(grace_s):
                     await services.side.finish()
                 services.writer.finish()
@@ -185,23 +181,8 @@ class SyncServer:
         if self._stop.is_set() and self.is_over:
             await transport.close(GOING_AWAY, "server is shutting down")
             return
-        services = self._running
-        address = None if origin is None else origin.address
-        limit = self._limit_reached(address)
-        connection = Connection(next(self._numbers), transport, services, origin or Origin(), limit_reached=limit)
-        if limit is None:
-            self._admitted += 1
-            self._lobby.enter(connection.number, address)
-        if self.draining:
-            connection.drain()
-        with trio.CancelScope() as scope:
-            self._connections[connection] = scope
-            try:
-                await connection.run()
-            finally:
-                self._lobby.leave(connection.number)
-                self._admitted -= limit is None
-                del self._connections[connection]
+        most = self._options.max_connections
+        await self._reception.serve(transport, origin, self._running, most, draining=self.draining)
 
     def adopt(self, transport: Transport, origin: Origin) -> None:
         """Serve a device whose transport outlives the task that brings it; returns at once."""
@@ -217,12 +198,6 @@ class SyncServer:
     def polling_options(self) -> PollingOptions:
         """What devices may cost that come by HTTP requests."""
         return self._options.polling
-
-    def _limit_reached(self, address: str | None) -> str | None:
-        """The name of the limit that keeps one more connection from this address out."""
-        if 0 < self._options.max_connections <= self._admitted:
-            return "max_connections"
-        return self._lobby.limit_reached(address)
 
     @property
     def _running(self) -> Services:
@@ -306,7 +281,7 @@ class SyncServer:
     async def explain(self, node_id: str, operation_id: str) -> Explanation:
         """Why an operation was or was not delivered to the sessions of a device. Raises StoreError."""
         readers = self._running.readers
-        sessions = [(one.session, one.granted) for one in self._connections if one.session.node_id == node_id]
+        sessions = [(one.session, one.granted) for one in self._reception.connections if one.session.node_id == node_id]
         return await explain(node_id, operation_id, await readers.find(operation_id), sessions, readers.shows)
 
     # Records and trusted writes

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 import trio
 
+from kora_daemon.protocol.actions import Close
 from kora_daemon.wire.frame import Frame
 
 _SPARE_PART = 4
@@ -90,6 +91,14 @@ class Transport(Protocol):
         """Whether all that was sent has left this machine, as far as can be known."""
         ...
 
+    @property
+    def own_close(self) -> Close | None:
+        """How it has ended the connection by itself: the peer broke its rules, or was not heard of any more.
+
+        None when the session has closed it, or the peer has just gone.
+        """
+        ...
+
     async def close(self, code: int, reason: str) -> None:
         """Say goodbye and end the connection; takes a few seconds at most. Idempotent."""
         ...
@@ -154,6 +163,11 @@ class MemoryTransport:
     def delivered(self) -> bool:
         """Whether the peer has read everything."""
         return self._outgoing.statistics().current_buffer_used == 0
+
+    @property
+    def own_close(self) -> Close | None:
+        """Never: there are no rules to break."""
+        return None
 
     async def close(self, code: int, reason: str) -> None:
         """Close both directions."""

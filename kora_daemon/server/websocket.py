@@ -9,6 +9,7 @@ import trio_websocket
 from wsproto.connection import SERVER, Connection
 from wsproto.utilities import generate_accept_token
 
+from kora_daemon.protocol.actions import Close
 from kora_daemon.server.deflate import Agreement
 from kora_daemon.server.framing import deflated_frame_bytes, frame_bytes
 from kora_daemon.server.stream import FrameStream
@@ -130,6 +131,12 @@ class WebSocketTransport:
     def delivered(self) -> bool:
         """Whether the peer's kernel has everything."""
         return self._outbox.buffered_bytes == 0 and self._outbox.in_kernel_bytes() == 0
+
+    @property
+    def own_close(self) -> Close | None:
+        """For a frame that is illegal or too large."""
+        fault = self._stream.fault
+        return None if fault is None else Close(fault.code, fault.reason)
 
     async def close(self, code: int, reason: str) -> None:
         """Close handshake, with a deadline; then the socket is closed whatever the peer does."""

@@ -58,5 +58,5 @@ def _check_version(execute: Execute, database: str) -> None:
         if version > tables.FORMAT_VERSION:
             raise StoreError(
                 f"{database} was written by a newer version of this server (format {version}, this one knows "
-                f"{tables.FORMAT_VERSION}); run that version, or restore a backup"
+                f"{tables.FORMAT_VERSION}); run that version, or restore a backup into a new file"
             )

@@ -16,9 +16,9 @@ from msgspec import UNSET, Raw
 
 from kora_daemon.errors import ProtocolError
 from kora_daemon.model.jsvalue import as_double, as_integer, has_lone_surrogate, is_number
-from kora_daemon.model.operation import NULL, Operation, Timestamp
+from kora_daemon.model.operation import Operation
 from kora_daemon.model.outcome import Rejection
-from kora_daemon.model.structure import atomic_ops_problem, has_fractional_clock, structure_problem
+from kora_daemon.model.structure import atomic_ops_problem, has_fractional_clock, operation_of, structure_problem
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 
@@ -137,45 +137,17 @@ def read_operation(text: str) -> Operation | Rejection:
 
 def logged_operation(text: str) -> Operation:
     """Read the text of an operation of the log, which was judged when it came."""
-    return _operation(text, _Part(_DECODER.decode(text), 0, len(text)))
+    return operation_of(_DECODER.decode(text), _raw_members(text, 0))
 
 
 def _read_operation(text: str, part: _Part) -> Operation | Rejection:
     value = part.value
     problem = structure_problem(value) or _nesting_problem(value)
     if problem is None:
-        return _operation(text, part)
+        return operation_of(value, _raw_members(text, part.start))
     if has_fractional_clock(value):
         return refuse(value, "INVALID_TIMESTAMP", problem)
     return refuse(value, "INVALID_OPERATION", f"The operation is malformed: {problem}")
-
-
-def _operation(text: str, part: _Part) -> Operation:
-    value, raw = part.value, _raw_members(text, part.start)
-    timestamp = value["timestamp"]
-    return Operation(
-        value["id"],
-        value["nodeId"],
-        value["type"],
-        value["collection"],
-        value["recordId"],
-        Timestamp(_integer(timestamp["wallTime"]), _integer(timestamp["logical"]), timestamp["nodeId"]),
-        _integer(value["sequenceNumber"]),
-        value["causalDeps"],
-        _integer(value["schemaVersion"]),
-        data=raw.get("data", NULL),
-        previous_data=raw.get("previousData", NULL),
-        atomic_ops=raw["atomicOps"] if value.get("atomicOps") else UNSET,
-        transaction_id=UNSET if value.get("transactionId") is None else value["transactionId"],
-        mutation_name=UNSET if value.get("mutationName") is None else value["mutationName"],
-    )
-
-
-def _integer(value: object) -> int:
-    integer = as_integer(value)
-    if integer is None:
-        raise ValueError(f"found {value!r}, expected an integer")
-    return integer
 
 
 def refuse(value: object, code: str, message: str) -> Rejection:

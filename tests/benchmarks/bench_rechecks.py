@@ -88,7 +88,7 @@ async def measure(name: str, sessions: int) -> None:
 async def report(name: str, sessions: int, server: SyncServer, directory: Counted) -> None:
     walls, cpus, asked = [], [], directory.look_ups
     for _ in range(ROUNDS):
-        before = [one.identity for one in server._connections]
+        before = [one.identity for one in server._reception.connections]
         contexts = [one.context for one in before if one]
         server._rechecks.soon()
         # From the moment that it begins: what a round costs, not how long it is waited for.

@@ -32,7 +32,7 @@ from kora_daemon.model.clock import (
 )
 from kora_daemon.model.delivery import CausalKey
 from kora_daemon.model.identity import content_text, is_uuid7, operation_id, uuid7, uuid7_time_ms
-from kora_daemon.model.jsvalue import canonical_json, compact_size_bytes
+from kora_daemon.model.jsvalue import canonical_json
 from kora_daemon.model.limits import OperationBudget
 from kora_daemon.model.operation import NULL, Operation, Timestamp
 from kora_daemon.model.structure import structure_problem
@@ -44,9 +44,13 @@ from kora_daemon.model.versions import (
     vector_text,
     vectors_equal,
 )
+from kora_daemon.protocol.events import Moment
+from kora_daemon.protocol.messages import OperationBatch
+from kora_daemon.protocol.uploads import UploadLimits, Uploads
+from kora_daemon.wire.json import decode as decode_json
+from tests.support.operations import batch_text
 
 VECTORS = Path(__file__).parent / "data" / "vectors"
-DEFAULT_OPERATION_BYTES = 262_144
 CASE_COUNTS = {
     "op-ids": 81,
     "hlc": 64,
@@ -229,17 +233,24 @@ def check_causal_order(case: Case) -> None:
 # --- limits
 
 
+def is_small_enough(operation: Any, limits: UploadLimits) -> bool:
+    """Whether a session takes an operation that came as a client prints it."""
+    batch = decode_json(canonical_json(json.loads(batch_text(operation))).encode())
+    assert isinstance(batch, OperationBatch)
+    moment = Moment(operation["timestamp"]["wallTime"], 0)
+    return len(Uploads(limits, 0, str).receive(batch, moment)) == 1
+
+
 def check_size(case: Case) -> None:
-    size_bytes = compact_size_bytes(case["operation"])
-    assert size_bytes == case["bytes"]
-    assert (size_bytes <= case["limit"]) is case["valid"]
+    operation, size_bytes = case["operation"], case["bytes"]
+    assert is_small_enough(operation, UploadLimits(case["limit"])) is case["valid"]
+    assert [is_small_enough(operation, UploadLimits(limit)) for limit in (size_bytes - 1, size_bytes)] == [False, True]
 
 
 def check_size_default(case: Case) -> None:
     character, count = case["repeat"]
     operation = case["operation"] | {"data": case["operation"]["data"] | {case["field"]: character * count}}
-    assert compact_size_bytes(operation) == case["bytes"]
-    assert (case["bytes"] <= DEFAULT_OPERATION_BYTES) is case["valid"]
+    assert is_small_enough(operation, UploadLimits()) is case["valid"]
 
 
 def check_rate(case: Case) -> None:

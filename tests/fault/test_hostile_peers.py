@@ -16,7 +16,7 @@ from kora_daemon.auth.contract import AuthContext
 from kora_daemon.http.listener import ListenerOptions
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.sync_server import ServerOptions
-from tests.support.network import PATIENCE_S, Client, Closed, Host, connected, running_server, streaming
+from tests.support.network import PATIENCE_S, Client, Closed, Host, connected, eventually, running_server, streaming
 from tests.support.operations import wire_operation
 
 UPGRADE = (
@@ -242,6 +242,7 @@ async def test_a_message_that_announces_more_than_the_limit_is_not_even_read() -
     async with running_server(listening=listening) as host, two_who_sync(host):
         heard = await _raw(host, UPGRADE + b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"mask" + b"x" * 1_000)
         assert b"\x03\xf1" in heard  # close 1009
+        await eventually(lambda: host.server.measures.closes.by_name == {"1009": 1})
 
 
 OFFER = UPGRADE[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
@@ -271,6 +272,7 @@ async def test_compressed_nonsense_is_refused_by_its_code(frame: bytes, code: in
         assert b"permessage-deflate" in heard
         assert b"\x88" in heard
         assert code.to_bytes(2, "big") in heard
+        await eventually(lambda: host.server.measures.closes.by_name == {str(code): 1})
 
 
 async def test_what_is_compressed_without_an_agreement_is_refused() -> None:

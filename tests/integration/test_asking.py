@@ -121,7 +121,7 @@ async def test_sessions_are_listed_and_chosen(kora: Kora, daemon: Daemon) -> Non
 async def test_who_is_kicked_is_closed(kora: Kora, daemon: Daemon) -> None:
     async with streaming(daemon.url, "desk") as desk, streaming(daemon.url, "phone") as phone:
         ended = await trio.to_thread.run_sync(lambda: kora.child("kick", "--node", "desk"))
-        assert (ended.code, ended.out) == (0, "Closed 1 sessions.\n")
+        assert (ended.code, ended.out) == (0, "Closed 1 session.\n")
         assert (await desk.closed()).code in (1000, 1001)
         (session,) = (await trio.to_thread.run_sync(lambda: kora.child("sessions", "--json"))).json
         ended = await trio.to_thread.run_sync(lambda: kora.child("kick", str(session["session"]), "--refuse"))

@@ -10,10 +10,12 @@ from pathlib import Path
 import apsw
 import pytest
 import trio
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from kora_daemon.http import connection as http
-from kora_daemon.http.listener import ListenerOptions
+from kora_daemon.http.listener import Listener, ListenerOptions
+from kora_daemon.http.surface import surface
 from kora_daemon.server import writer
 from kora_daemon.store.sqlite import SqliteStore
 from tests.support.devices import insert
@@ -268,6 +270,15 @@ def client_frame(opcode: int, payload: bytes) -> bytes:
 
 
 # Where it listens, and who is calling
+
+
+async def test_a_port_is_shared_by_those_who_all_say_so() -> None:
+    sharing = ListenerOptions(port=0, reuse_port=True)
+    async with running_server(listening=sharing) as first:
+        async with running_server(listening=replace(sharing, port=first.port)) as second:
+            assert second.port == first.port
+        with pytest.raises(OSError, match="in use"):
+            await Listener(first.server, surface(first.server, "/"), ListenerOptions(port=first.port)).open()
 
 
 async def test_it_listens_on_several_addresses_with_one_free_port() -> None:

@@ -87,6 +87,7 @@ def test_the_wheel_has_all_of_the_packages_and_nothing_of_the_tests() -> None:
         "share/man/man1/kora.1",
         *(f"share/kora/{name}" for folder in ("config", "systemd") for name in sources(ROOT / folder)),
     }
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     inside = {name.partition("/")[0] for name in names if ".data/" not in name and ".dist-info/" not in name}
     assert inside == set(PACKAGES)
 
@@ -152,7 +153,8 @@ def test_the_container_is_built_from_what_the_source_archive_has_and_its_build_m
     folders = {path for *given, _ in copied for path in given}
     data = document["tool"]["setuptools"]["data-files"].values()
     assert {pattern.partition("/")[0] for patterns in data for pattern in patterns} <= folders
-    assert {*PACKAGES, document["project"]["readme"], "pyproject.toml"} <= folders
+    project = document["project"]
+    assert {*PACKAGES, project["readme"], *project["license-files"], "pyproject.toml"} <= folders
 
 
 def test_the_container_runs_as_nobody_in_particular_and_can_be_asked_how_it_is() -> None:

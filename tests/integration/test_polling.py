@@ -459,4 +459,5 @@ async def test_a_message_that_is_too_large_is_413_and_ends_the_session(chunked: 
             assert (await client.hear("POST")).status == 413
         answer = await requests.get()
         assert (answer.status, closed_as_told(answer).code) == (410, 1009)
+        assert host.server.measures.closes.by_name == {"1009": 1}
         requests.close()

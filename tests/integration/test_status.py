@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,10 @@ import apsw
 import pytest
 import trio
 
+from kora_daemon.config import Settings
+from kora_daemon.config.settings import LimitSettings
 from kora_daemon.http import ready, status
+from kora_daemon.options import server_options
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server import oversight, writer
 from kora_daemon.server.options import ServerOptions
@@ -103,6 +108,16 @@ async def test_status_counts_refusals_by_their_codes() -> None:
         assert totals["rejections"] == {"OPERATION_TOO_LARGE": 2}
         assert totals["errors"] == {"HANDSHAKE_REQUIRED": 1}
         assert totals["closes"] == {"peer": 2, "4002": 1}
+
+
+async def test_status_tells_every_limit_of_the_configuration() -> None:
+    given = {one.name: one.default + 1 for one in fields(LimitSettings)}
+    options = server_options(Settings(limits=LimitSettings(**given)))
+    async with running_server(options=options) as host, http_client(host.port) as client:
+        told_of = (await told(client))["limits"]
+    named = {re.sub("_(.)", lambda found: found[1].upper(), name): value for name, value in given.items()}
+    assert {name: told_of.get(name) for name in named} == named
+    assert (told_of["maxConnections"], told_of["batchSize"]) == (options.max_connections, options.batch_size)
 
 
 async def test_status_knows_who_comes_for_the_first_time() -> None:

@@ -405,7 +405,7 @@ class World:
         services = self.server._services
         assert services is not None
         with trio.fail_after(10):
-            while not all(self._is_quiet(one) for one in list(self.server._connections)):
+            while not all(self._is_quiet(one) for one in list(self.server._reception.connections)):
                 await trio.sleep(0.0005)
 
     def _is_quiet(self, connection: Any) -> bool:

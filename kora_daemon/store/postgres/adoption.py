@@ -107,7 +107,7 @@ class _Adoption:
             if version > tables.FORMAT_VERSION:
                 raise StoreError(
                     f"{self._database} was written by a newer version of this server (format {version}, this one knows "
-                    f"{tables.FORMAT_VERSION}); run that version, or restore a backup"
+                    f"{tables.FORMAT_VERSION}); run that version, or restore a backup into another database"
                 )
 
     def _tables(self) -> Iterator[str]:

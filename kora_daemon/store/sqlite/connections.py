@@ -15,7 +15,7 @@ import msgspec
 from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
 from kora_daemon.store.pool import ConnectionPool
 from kora_daemon.store.sqlite import functions
-from kora_daemon.store.sqlite.errors import ASK, reaching, translating
+from kora_daemon.store.sqlite.errors import ASK, FULL, reaching, translating
 
 Durability = Literal["full", "normal"]
 """Whether a commit survives a power loss, or only the death of the process."""
@@ -30,6 +30,8 @@ WAL_LIMIT_PAGES = 1 << 16
 """256 MiB: here a commit makes a whole checkpoint, for some 100 ms, should nobody call `checkpoint`."""
 WAL_LIMIT_BYTES = WAL_LIMIT_PAGES * 4096
 """To what the file is cut when readers made it grow further. Not less: overwriting is twice as fast as growing."""
+LEAST_FREE_BYTES = 1 << 20
+"""What a disk has to have, not to count as full."""
 
 Binding = str | int | float | bytes | None
 Prepare = Callable[[apsw.Connection], None]
@@ -124,6 +126,17 @@ class Connections:
             with suppress(apsw.BusyError):  # somebody else's checkpoint is under way
                 length, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 self._wal_is_long = length > WAL_LONG_PAGES
+
+    def check_room(self) -> None:
+        """Raises StoreUnavailable when the disk has room for hardly anything.
+
+        On a full one small writes still find some in the write-ahead log, for as long as that is not cut.
+        """
+        with reaching(self.path):
+            disk = os.statvfs(self.path)
+        blocks = disk.f_bavail if os.geteuid() else disk.f_bfree
+        if blocks * disk.f_frsize < LEAST_FREE_BYTES:
+            raise StoreUnavailable(f"{self.path}: {FULL}")
 
     def _shorten_wal(self, connection: apsw.Connection) -> None:
         if self._wal_is_long:

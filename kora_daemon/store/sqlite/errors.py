@@ -11,11 +11,12 @@ import apsw
 from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
 
 ASK = "check that the file and its folder exist and that this user may read and write them"
+FULL = "the disk is full; make room on it"
 _UNAVAILABLE: dict[type[apsw.Error], str] = {
     apsw.BusyError: "another process holds its lock; stop that process or wait for it",
     apsw.LockedError: "another process holds its lock; stop that process or wait for it",
     apsw.ProtocolError: "its lock could not be had; stop other processes that use it",
-    apsw.FullError: "the disk is full; make room on it",
+    apsw.FullError: FULL,
     apsw.IOError: "reading or writing it failed; check the disk and its file system",
     apsw.CantOpenError: f"it can't be opened; {ASK}",
     apsw.ReadOnlyError: f"it can't be written; {ASK}",

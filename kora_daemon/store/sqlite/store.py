@@ -96,9 +96,10 @@ class SqliteStore:
                 raise
 
     def probe(self) -> None:
-        """Make a durable write of a few bytes."""
+        """Make a durable write of a few bytes, on a disk that has room for more."""
         with self._connections.writing() as connection, translating(self._path):
             connection.execute(queries.COUNT_PROBE)
+        self._connections.check_room()
 
     def checkpoint(self) -> None:
         """Copy what was committed from the write-ahead log into the database, as far as nobody has to wait for it.

@@ -11,7 +11,6 @@ from kora_daemon.model.jsvalue import (
     as_double,
     as_integer,
     canonical_json,
-    compact_size_bytes,
     has_lone_surrogate,
     is_number,
     number_text,
@@ -86,11 +85,6 @@ def test_halves_that_stand_side_by_side_are_one_character() -> None:
     assert not has_lone_surrogate("\ud83d\ude00")
     assert has_lone_surrogate("\ude00\ud83d")
     assert canonical_json("\ud83d\ude00\ud83d") == '"😀\\ud83d"'
-
-
-def test_size_counts_bytes_of_utf8_and_six_for_half_a_character() -> None:
-    assert compact_size_bytes({"b": "é", "a": [1.0, None]}) == len('{"b":"é","a":[1,null]}'.encode())
-    assert compact_size_bytes("\ud800") == len('"\\ud800"')
 
 
 def test_depth_is_no_obstacle() -> None:

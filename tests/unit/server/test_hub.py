@@ -10,6 +10,7 @@ import trio.testing
 
 from kora_daemon.model.view import View
 from kora_daemon.server.hub import Hub
+from kora_daemon.server.lame_duck import send_away
 from tests.support.operations import entry
 from tests.support.peers import FakePeer
 
@@ -101,6 +102,17 @@ async def test_peers_are_sent_away_at_a_pace_at_which_they_can_come_back(
     assert max(asked) == pytest.approx(lasts_s)
     assert lasts_s < 1 or asked != sorted(asked), "who came first would always be the first to go"
     assert len(hub) == 0
+
+
+@pytest.mark.parametrize(("grace_s", "spread_s", "lasts_s"), [(10.0, 5.0, 5.0), (10.0, 1.0, 1.0), (2.0, 5.0, 1.0)])
+async def test_it_takes_the_spread_and_half_of_the_grace_at_most(
+    autojump_clock: trio.testing.MockClock, grace_s: float, spread_s: float, lasts_s: float
+) -> None:
+    hub = Hub(0)
+    leaving = [Leaving(hub) for _ in range(2_500)]
+    begun = trio.current_time()
+    assert await send_away(hub, {}, grace_s, spread_s)
+    assert max(one.asked_at for one in leaving) - begun == pytest.approx(lasts_s, rel=0.01)
 
 
 class Leaving(FakePeer):

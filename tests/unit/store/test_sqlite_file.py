@@ -11,6 +11,7 @@ import apsw
 import pytest
 from msgspec import Raw
 
+from kora_daemon.errors import StoreUnavailable
 from kora_daemon.store.queries import (
     AUTHORS_AFTER,
     ENTRIES_AFTER,
@@ -159,6 +160,17 @@ def test_a_probe_writes_to_the_disk(store: SqliteStore, path: Path) -> None:
         store.probe()
         written.append(wal_bytes(path))
     assert written == sorted(set(written))
+
+
+def test_a_disk_without_room_for_more_than_a_probe_is_full(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LEAST_FREE_BYTES", 1 << 60)
+    with pytest.raises(StoreUnavailable, match=r"kora\.db: the disk is full; make room"):
+        store.probe()
+    assert append(store, operation(1)) == [1]
+    monkeypatch.setattr(connections, "LEAST_FREE_BYTES", 1)
+    store.probe()
 
 
 def test_everything_is_there_after_a_restart(store: SqliteStore, path: Path) -> None:
