@@ -170,7 +170,7 @@ def test_a_server(settings: Settings) -> None:
         handshake_timeout=3.0,
         ping_interval=4.0,
         polling=PollingOptions(5.0, 6.0, 25, 100_001, 200_002),
-        apply=ApplyRules(None, 5, moves_history=True),
+        apply=ApplyRules(None, 5, moves_history=True, max_record_bytes=7_001),
         validator=parts.validator,
         validator_timeout=6.5,
         auth=AuthRules(1.5, require_scopes=False, shared_data=True, revalidate=31.0, close_on_expiry=True),
