@@ -1,0 +1,91 @@
+"""Fuzzing: `python -m tests.fuzz --inputs 1000000 --seed 1 [TARGET …]`. Exit code 1 when an input failed."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.fuzz.campaign import Campaign, Report
+from tests.fuzz.worker import Order, work
+
+
+def main(arguments: list[str]) -> int:
+    """The command."""
+    options = _options(arguments)
+    if options.replay:
+        return _replay(options.replay, Path(options.found))
+    reports = [work(order) for order in _orders(options)]
+    _show(reports)
+    return 1 if any(report.failures for report in reports) else 0
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="all unless given")
+    parser.add_argument("--inputs", type=int, default=100_000, help="of all targets together (default: 100000)")
+    parser.add_argument("--seed", type=int, default=1, help="the same one makes the same inputs (default: 1)")
+    parser.add_argument("--guided", action="store_true", help="by coverage; needs atheris, and is not repeatable")
+    parser.add_argument("--found", default="fuzz-found", help="folder for inputs that fail (default: fuzz-found)")
+    parser.add_argument("--replay", type=Path, nargs="*", help="only run these files, in folders named for a target")
+    return parser.parse_args(arguments)
+
+
+def _orders(options: argparse.Namespace) -> list[Order]:
+    shares = _shares(guided=options.guided)
+    unknown = set(options.targets) - shares.keys()
+    if unknown:
+        sys.exit(f"there is no target {', '.join(sorted(unknown))}; there are {', '.join(shares)}")
+    wanted = options.targets or list(shares)
+    total = sum(shares[name] for name in wanted)
+    return [
+        Order(name, -(-options.inputs * shares[name] // total), options.seed, options.found, options.guided)
+        for name in wanted
+    ]
+
+
+def _shares(*, guided: bool) -> dict[str, int]:
+    """Each target's part of a campaign. Asked in a process of its own: guided ones have to see every import."""
+    if not guided:
+        return _read_shares()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(_read_shares)
+
+
+def _read_shares() -> dict[str, int]:
+    from tests.fuzz.targets import TARGETS
+
+    return {name: target.share for name, target in TARGETS.items()}
+
+
+def _show(reports: list[Report]) -> None:
+    table = Table("target", "inputs", "CPU s", "worst ms", "peak MiB", "failures")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in reports:
+        worst, peak = f"{one.worst_s * 1000:.1f}", f"{one.peak_bytes / 2**20:.1f}"
+        table.add_row(one.target, f"{one.inputs:,}", f"{one.seconds:.1f}", worst, peak, str(len(one.failures)))
+    console = Console(width=100)
+    console.print(table)
+    for failure in (failure for one in reports for failure in one.failures):
+        console.print(f"{failure.kind} at {failure.place}: {failure.path}")
+
+
+def _replay(paths: list[Path], folder: Path) -> int:
+    from tests.fuzz.targets import TARGETS
+
+    reports = []
+    for path in paths:
+        campaign = Campaign(TARGETS[path.parent.name], folder)
+        campaign.take(path.read_bytes())
+        reports.append(campaign.report)
+    _show(reports)
+    return 1 if any(report.failures for report in reports) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
