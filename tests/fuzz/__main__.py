@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from tests.fuzz.campaign import Campaign, Report
+from tests.fuzz.campaign import Campaign, Failure, Report
 from tests.fuzz.worker import Order, work
 
 
@@ -19,9 +17,7 @@ def main(arguments: list[str]) -> int:
     options = _options(arguments)
     if options.replay:
         return _replay(options.replay, Path(options.found))
-    reports = [work(order) for order in _orders(options)]
-    _show(reports)
-    return 1 if any(report.failures for report in reports) else 0
+    return _show(map(work, _orders(options)))
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -62,29 +58,28 @@ def _read_shares() -> dict[str, int]:
     return {name: target.share for name, target in TARGETS.items()}
 
 
-def _show(reports: list[Report]) -> None:
-    table = Table("target", "inputs", "CPU s", "worst ms", "peak MiB", "failures")
-    for column in table.columns[1:]:
-        column.justify = "right"
+def _show(reports: Iterable[Report]) -> int:
+    """A line for each target as soon as it is through; the exit code."""
+    print(f"{'target':<12}{'inputs':>10}{'CPU s':>9}{'worst ms':>10}{'peak MiB':>10}{'failures':>10}")
+    failures: list[Failure] = []
     for one in reports:
-        worst, peak = f"{one.worst_s * 1000:.1f}", f"{one.peak_bytes / 2**20:.1f}"
-        table.add_row(one.target, f"{one.inputs:,}", f"{one.seconds:.1f}", worst, peak, str(len(one.failures)))
-    console = Console(width=100)
-    console.print(table)
-    for failure in (failure for one in reports for failure in one.failures):
-        console.print(f"{failure.kind} at {failure.place}: {failure.path}")
+        figures = f"{one.seconds:>9.1f}{one.worst_s * 1000:>10.1f}{one.peak_bytes / 2**20:>10.1f}"
+        print(f"{one.target:<12}{one.inputs:>10,}{figures}{len(one.failures):>10}", flush=True)
+        failures += one.failures
+    for failure in failures:
+        print(f"{failure.kind} at {failure.place}: {failure.path}")
+    return 1 if failures else 0
 
 
 def _replay(paths: list[Path], folder: Path) -> int:
     from tests.fuzz.targets import TARGETS
 
-    reports = []
-    for path in paths:
+    def replayed(path: Path) -> Report:
         campaign = Campaign(TARGETS[path.parent.name], folder)
         campaign.take(path.read_bytes())
-        reports.append(campaign.report)
-    _show(reports)
-    return 1 if any(report.failures for report in reports) else 0
+        return campaign.report
+
+    return _show(map(replayed, paths))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 from kora_daemon.model.clock import is_reading
 from kora_daemon.model.delivery import DeliveryBatch
-from kora_daemon.model.operation import MAX_SAFE_INTEGER, Operation
+from kora_daemon.model.operation import Operation
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 from kora_daemon.wire import json as text_codec
@@ -146,9 +146,9 @@ def _fits(operation: Operation) -> bool:
     """Whether the numbers of an operation have a place in protobuf, and its reserved names are free."""
     timestamp = operation.timestamp
     return (
-        timestamp.logical < 2**32
+        is_reading(timestamp)
+        and timestamp.logical < 2**32
         and operation.schema_version < 2**31
-        and timestamp.wall_time <= MAX_SAFE_INTEGER
         and b"__kora" not in bytes(operation.data).replace(b"\\u005f", b"_").replace(b"\\u005F", b"_")
         and b"\\u00" not in bytes(operation.data)
         and bool(operation.node_id and operation.id)

@@ -27,7 +27,7 @@ from tests.fuzz.target import Target
 
 STEP = b"\x1e"
 """Between two steps of an input: the record separator, which no JSON text holds."""
-_SCHEMA = load_schema(seeds.DATA / "wire" / "schema.json")
+_SCHEMA = load_schema(seeds.DATA / "wire" / "schema.json").with_scopes({"todos": ["title", "completed"]})
 _MOST_STEPS = 60
 _ACCEPTED = get_args(AcceptedScope)
 
