@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import sys
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="all unless given")
     parser.add_argument("--inputs", type=int, default=100_000, help="of all targets together (default: 100000)")
     parser.add_argument("--seed", type=int, default=1, help="the same one makes the same inputs (default: 1)")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="for each target at most (default: no limit)")
     parser.add_argument("--guided", action="store_true", help="by coverage; needs atheris, and is not repeatable")
     parser.add_argument("--found", default="fuzz-found", help="folder for inputs that fail (default: fuzz-found)")
     parser.add_argument("--replay", type=Path, nargs="*", help="only run these files, in folders named for a target")
@@ -39,8 +41,8 @@ def _orders(options: argparse.Namespace) -> list[Order]:
     wanted = options.targets or list(shares)
     total = sum(shares[name] for name in wanted)
     return [
-        Order(name, -(-options.inputs * shares[name] // total), options.seed, options.found, options.guided)
-        for name in wanted
+        Order(name, count, options.seed, options.found, options.seconds, options.guided)
+        for name, count in ((name, -(-options.inputs * shares[name] // total)) for name in wanted)
     ]
 
 

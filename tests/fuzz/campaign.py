@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import resource
 import signal
@@ -205,8 +206,11 @@ def inputs(target: Target, random: Random) -> Iterator[bytes]:
         yield data
 
 
-def seeded(campaign: Campaign, target: Target, count: int, seed: int) -> None:
-    """So many inputs, the same ones for the same seed."""
+def seeded(campaign: Campaign, target: Target, count: int, seed: int, seconds: float = math.inf) -> None:
+    """So many inputs, the same ones for the same seed; fewer when so much time has gone by."""
     made = inputs(target, Random(f"{seed} {target.name}"))
+    ends_at = time.monotonic() + seconds
     for _ in range(count):
         campaign.take(next(made))
+        if time.monotonic() > ends_at:
+            break

@@ -11,7 +11,7 @@ from kora_daemon.server.deflate import Compression, agree, deflate, inflate
 from kora_daemon.server.framing import BINARY, TEXT, FrameError, FrameParser, close_frame, header, unmask
 from kora_daemon.wire.frame import Frame
 from tests.fuzz import seeds
-from tests.fuzz.mutation import MAX_BYTES, mutated_bytes
+from tests.fuzz.mutation import MAX_BYTES, mutated_bytes, mutated_json
 from tests.fuzz.target import Disagreement, Target, same
 
 _LIMITS = (1, 125, 1_000, 65_536, 1 << 20, 4 << 20)
@@ -153,8 +153,10 @@ def mutated_frames(data: bytes, random: Random) -> bytes:
                 half = len(frames[at][2]) // 2
                 first, mask, payload = frames[at]
                 frames[at : at + 1] = [[first & 0x7F, mask, payload[:half]], [first & 0x80, mask, payload[half:]]]
-            case _ if at < len(frames):
+            case 6 if at < len(frames):
                 frames[at][2] = mutated_bytes(bytes(frames[at][2]), random)
+            case _ if at < len(frames):
+                frames[at][2] = mutated_json(bytes(frames[at][2]), random)
     return (bytes([options]) + b"".join(_written(frame, random) for frame in frames))[:MAX_BYTES]
 
 

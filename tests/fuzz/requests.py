@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from functools import cache
 from random import Random
 
 from tests.fuzz import seeds
-from tests.fuzz.frames import client_frame
+from tests.fuzz.frames import client_frame, mutated_frames
 from tests.fuzz.mutation import MAX_BYTES, mutated_bytes, mutated_json
 from tests.fuzz.target import Disagreement, Target
 from tests.fuzz.world import ORIGIN, PATH, TOKEN, world
@@ -35,6 +37,27 @@ def run(data: bytes) -> None:
 def _request(line: bytes, *headers: bytes, body: bytes = b"") -> bytes:
     length = [b"Content-Length: %d" % len(body)] if body else []
     return b"\r\n".join([line + b" HTTP/1.1", b"Host: localhost:4567", *headers, *length]) + _END + body
+
+
+_HELLO = json.dumps(
+    {"type": "handshake", "messageId": "h", "nodeId": "n", "versionVector": {}, "schemaVersion": 1}
+    | {"lastDeliverySequence": 0}
+)
+
+
+def _pushes() -> list[str]:
+    """Files that a device offers, one of them the list of its parts, and asks for."""
+    said = []
+    for content in (b"bytes", json.dumps({"chunkHashes": ["0" * 64]}).encode(), b'{"chunkHashes":["\xff"]}'):
+        hexadecimal = hashlib.sha256(content).hexdigest()
+        push = {"type": "blob-chunk-push", "messageId": "p", "hash": hexadecimal}
+        said.append(json.dumps(push | {"bytes": base64.b64encode(content).decode()}))
+        said.append(json.dumps({"type": "blob-chunk-request", "messageId": "r", "requestId": "r", "hash": hexadecimal}))
+    return said
+
+
+def _frame(text: str) -> bytes:
+    return client_frame(0x81, text.encode())
 
 
 @cache
@@ -87,6 +110,9 @@ def seeds_of_requests() -> list[bytes]:
         _request(b"POST " + _SYNC, device, kind, b"Expect: 100-continue", b"Connection: close", body=b"{}"),
         upgrade + client_frame(0x81, seeds.messages()[0]),
     ]
+    conversations = [one for clients in seeds.recorded().values() for one in clients][::4]
+    made += [upgrade + b"".join(_frame(text) for text in said if len(text) < 9_000) for said in conversations]
+    made.append(upgrade + _frame(_HELLO) + b"".join(map(_frame, _pushes())))
     texts = [_request(b"POST " + _SYNC, device, kind, body=one) for one in seeds.messages()[:8]]
     packed = b"Content-Type: application/x-protobuf"
     binary = [_request(b"POST " + _SYNC, device, packed, body=one) for one in seeds.binary_messages()[:4]]
@@ -133,6 +159,9 @@ def mutated(data: bytes, random: Random) -> bytes:
     head, end, body = data.partition(_END)
     if not end or random.random() < 0.15:
         return mutated_bytes(data, random, _WORDS)
+    if body and b"Sec-WebSocket-Key" in head:
+        # The options that frames begin with elsewhere.
+        return (head + end + mutated_frames(b"\0" + body, random)[1:])[:MAX_BYTES]
     if body and random.random() < 0.6:
         body = mutated_json(body, random)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import resource
@@ -32,6 +33,8 @@ class Order(Struct, frozen=True):
     inputs: int
     seed: int
     folder: str
+    seconds: float = math.inf
+    """No longer than that, by the clock on the wall."""
     is_guided: bool = False
 
 
@@ -86,7 +89,7 @@ def _main(order: Order, notebook: Notebook, sending: Connection) -> None:
     from tests.fuzz.targets import TARGETS
 
     target = TARGETS[order.target]
-    seeded(begin(target), target, order.inputs, order.seed)
+    seeded(begin(target), target, order.inputs, order.seed, order.seconds)
     done()
 
 

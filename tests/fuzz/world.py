@@ -23,9 +23,11 @@ from kora_daemon.http.listener import Listener, ListenerOptions
 from kora_daemon.http.static_files import AppFiles
 from kora_daemon.http.surface import Extras, surface
 from kora_daemon.schema_file import load_schema
+from kora_daemon.server import intake
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.polling import PollingOptions
 from kora_daemon.server.sync_server import SyncServer
+from kora_daemon.store.blobs.directory import DirectoryBlobs
 from kora_daemon.store.memory import MemoryStore
 from tests.fuzz.seeds import DATA
 from tests.fuzz.target import Disagreement
@@ -34,7 +36,7 @@ TOKEN = "t0ken"
 ORIGIN = "https://app.example"
 PATH = "/kora-sync"
 _PATIENCE_S = 20.0
-_UNTIL_HANGUP_S = 0.02
+_UNTIL_HANGUP_S = 0.005
 """So long the peer waits for more of an answer that goes on."""
 _LONG_ENOUGH = 65_536
 
@@ -85,8 +87,10 @@ class World:
         self._crashes: list[str] = []
         self._token: trio.lowlevel.TrioToken | None = None
         self._ready = threading.Event()
-        self._app = tempfile.TemporaryDirectory(prefix="kora-fuzz-app-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(prefix="kora-fuzz-", ignore_cleanup_errors=True)
         structlog.configure(processors=[self._note])
+        # Uploads wait so long for the handshake that never came, and their connections with them.
+        intake.ORDER_PATIENCE_S = 2 * _UNTIL_HANGUP_S
         threading.Thread(target=trio.run, args=(self._run,), daemon=True).start()
         if not self._ready.wait(_PATIENCE_S):
             raise RuntimeError("the server did not start")
@@ -98,8 +102,8 @@ class World:
         raise structlog.DropEvent
 
     async def _run(self) -> None:
-        app = Path(self._app.name)
-        (app / "assets").mkdir()
+        app = Path(self._folder.name) / "app"
+        (app / "assets").mkdir(parents=True)
         for name in ("index.html", "assets/index-BrTc72k9.js", "caf\xe9.txt"):
             (app / name).write_bytes(b"content " * 100)
         options = ServerOptions(
@@ -110,7 +114,8 @@ class World:
             refusal_delay=0.0,
             polling=PollingOptions(hold_s=_UNTIL_HANGUP_S, idle_s=0.5),
         )
-        self._server = SyncServer(MemoryStore(), NoAuthProvider(), options)
+        blobs = DirectoryBlobs(Path(self._folder.name) / "blobs")
+        self._server = SyncServer(MemoryStore(), NoAuthProvider(), options, blobs)
         self._routes = surface(self._server, PATH, Access(Tokens(TOKEN, data=TOKEN)), Extras(app=AppFiles(app)))
         proxies = [ipaddress.ip_network("127.0.0.0/8")]
         self._listener = Listener(
