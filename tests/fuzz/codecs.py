@@ -10,7 +10,7 @@ from typing import Any
 
 from kora_daemon.model.clock import is_reading
 from kora_daemon.model.delivery import DeliveryBatch
-from kora_daemon.model.operation import Operation
+from kora_daemon.model.operation import MAX_SAFE_INTEGER, Operation, Timestamp
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 from kora_daemon.wire import json as text_codec
@@ -67,11 +67,16 @@ def _both_readings_agree(first: Read, second: Read) -> None:
 
 def _content(message: say.Message) -> Any:
     if isinstance(message, say.OperationBatch):
-        operations = [one for one in message.operations if is_reading(one.timestamp)]  # others are refused anyway
+        operations = [one for one in message.operations if is_exact(one.timestamp)]  # others are refused anyway
         malformed = described(message.malformed) if isinstance(message, say.DamagedBatch) else []
         head = (message.message_id, message.is_final, message.batch_index, message.size_bytes)
         return (*head, described(operations), malformed)
     return described(message)
+
+
+def is_exact(timestamp: Timestamp) -> bool:
+    """Whether it is a clock reading that JavaScript holds as it is written; others are too far ahead for anybody."""
+    return is_reading(timestamp) and max(timestamp.wall_time, timestamp.logical) <= MAX_SAFE_INTEGER
 
 
 def _glimpse_agrees(frame: Frame, read: Read) -> None:
@@ -146,7 +151,7 @@ def _fits(operation: Operation) -> bool:
     """Whether the numbers of an operation have a place in protobuf, and its reserved names are free."""
     timestamp = operation.timestamp
     return (
-        is_reading(timestamp)
+        is_exact(timestamp)
         and timestamp.logical < 2**32
         and operation.schema_version < 2**31
         and b"__kora" not in bytes(operation.data).replace(b"\\u005f", b"_").replace(b"\\u005F", b"_")

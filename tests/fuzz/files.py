@@ -28,9 +28,9 @@ from kora_daemon.config.shown import effective_toml
 from kora_daemon.errors import ConfigError
 from kora_daemon.materialization.columns import Dialect
 from kora_daemon.materialization.upgrade import plan_upgrade
-from kora_daemon.model.clock import is_reading
 from kora_daemon.schema_file import load_schema
 from tests.fuzz import seeds
+from tests.fuzz.codecs import is_exact
 from tests.fuzz.mutation import json_bytes, mutated_bytes, mutated_json, mutated_lines, mutated_text
 from tests.fuzz.target import Disagreement, Target, same
 from tests.support.operations import described
@@ -171,7 +171,7 @@ def run_lines(data: bytes) -> None:
         str(error).encode("utf-8", "replace")
         return
     fast = _read_fast(data)
-    if fast is not None and is_reading(fast.timestamp):
+    if fast is not None and is_exact(fast.timestamp):
         with suppress(ValueError, RecursionError):  # numbers in members that nobody wants
             same(described(fast), described(_read_closely(data.decode())), "the two readings of a line")
     line = operation_line(operation)
