@@ -23,7 +23,8 @@ from tests.fuzz.target import Target
 DEADLINE_S = 2.0
 """CPU time that one input may take: a message in time for the next heartbeat of everybody else."""
 MAX_GROWTH_BYTES = 96 << 20
-"""By which one input may raise the most that the program ever had."""
+"""By which an input may raise the most that the process ever had."""
+_LOOKED_AT_TOGETHER = 64
 _KEPT_FAILURES = 40
 _REDUCTIONS = 300
 _POOL = 400
@@ -117,23 +118,40 @@ class Campaign:
         self._notebook = notebook
         self._deadline_s = deadline_s
         self._known: set[tuple[str, str]] = set()
-        self.report = Report(target.name)
+        self._report = Report(target.name)
+        self._recent: list[tuple[float, bytes]] = []
+        self._peak_bytes = peak_bytes()
 
     def take(self, data: bytes) -> None:
         """One input."""
         if self._notebook is not None:
-            self._notebook.note(self.report.inputs, data)
-        before, began = peak_bytes(), time.process_time()
+            self._notebook.note(self._report.inputs, data)
+        began = time.process_time()
         problem = self._problem(data)
-        seconds, peak = time.process_time() - began, peak_bytes()
-        if problem is None and peak - before > MAX_GROWTH_BYTES:
-            problem = TooMuchMemory(f"{(peak - before) >> 20} MiB for {len(data)} bytes")
-        self.report.inputs += 1
-        self.report.seconds += seconds
-        self.report.worst_s = max(self.report.worst_s, seconds)
-        self.report.peak_bytes += peak - before
+        seconds = time.process_time() - began
+        self._report.inputs += 1
+        self._report.seconds += seconds
+        self._report.worst_s = max(self._report.worst_s, seconds)
         if problem is not None:
             self._keep(data, problem)
+        self._recent.append((seconds, data))
+        if len(self._recent) == _LOOKED_AT_TOGETHER:
+            self._look_at_memory()
+
+    @property
+    def report(self) -> Report:
+        """What came of it so far."""
+        self._look_at_memory()
+        return self._report
+
+    def _look_at_memory(self) -> None:
+        """Of several inputs at a time: to ask costs more than most of them."""
+        growth, self._peak_bytes = peak_bytes() - self._peak_bytes, peak_bytes()
+        self._report.peak_bytes += growth
+        if growth > MAX_GROWTH_BYTES and self._recent:
+            _, slowest = max(self._recent)
+            self._keep(slowest, TooMuchMemory(f"{growth >> 20} MiB for some of these inputs, likely for this one"))
+        self._recent.clear()
 
     def _problem(self, data: bytes) -> BaseException | None:
         try:
@@ -150,7 +168,7 @@ class Campaign:
         self._known.add(known_by)
         reduced = data if isinstance(problem, TooSlow | TooMuchMemory) else self._reduced(data, known_by)
         text = "".join(traceback.format_exception(problem))
-        self.report.failures.append(keep_failure(self._folder, self._target.name, reduced, known_by, text))
+        self._report.failures.append(keep_failure(self._folder, self._target.name, reduced, known_by, text))
 
     def _reduced(self, data: bytes, known_by: tuple[str, str]) -> bytes:
         """A shorter input that fails in the same place: pieces are left out as long as it does."""

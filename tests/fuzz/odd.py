@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 _MARK = "\0verbatim:"
-_MARKED = re.compile(r'"\\u0000verbatim:((?:[^"\\]|\\.)*)"')
+_MARKED = re.compile(r'"\\u0000verbatim:([^"\\]*(?:\\.[^"\\]*)*)"')
 
 
 def verbatim(text: str) -> str:
