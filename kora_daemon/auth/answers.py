@@ -10,6 +10,7 @@ from kora_daemon.auth.contract import AuthContext
 from kora_daemon.auth.jws import is_number
 from kora_daemon.auth.scope_maps import checked_scopes
 from kora_daemon.errors import AuthUnavailable
+from kora_daemon.model.jsvalue import has_lone_surrogate
 
 
 def read_answer(answer: object) -> AuthContext | None:
@@ -37,8 +38,8 @@ def read_answer(answer: object) -> AuthContext | None:
 
 def checked_context(context: AuthContext) -> AuthContext:
     """The context with its scopes copied. Raises AuthUnavailable for one that can't be: somebody's code has made it."""
-    if not isinstance(context.user_id, str) or not context.user_id:
-        raise AuthUnavailable("The answer has no userId, or not a text that is not empty")
+    if not isinstance(context.user_id, str) or not context.user_id or has_lone_surrogate(context.user_id):
+        raise AuthUnavailable("The answer has no userId, or not a text of whole characters that is not empty")
     if context.metadata is not None and not isinstance(context.metadata, Mapping):
         raise AuthUnavailable(f"The answer's metadata are a {type(context.metadata).__name__}, expected an object")
     if context.expires_at is not None and not is_number(context.expires_at):

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from kora_daemon.model.jsvalue import has_lone_surrogate
+
 Claims = Mapping[str, Any]
 ClaimPath = tuple[str, ...]
 
@@ -50,7 +52,7 @@ def same_claim(claim: object, wanted: object) -> bool:
 
 
 def is_value(claim: object) -> bool:
-    """Whether records can be told apart by a claim: a text that is not empty, a finite number, true or false."""
+    """Whether records can be told apart by a claim: a text of whole characters, a finite number, true or false."""
     if isinstance(claim, float):
         return math.isfinite(claim)
-    return isinstance(claim, int) or (isinstance(claim, str) and bool(claim))
+    return isinstance(claim, int) or (isinstance(claim, str) and claim != "" and not has_lone_surrogate(claim))

@@ -10,6 +10,7 @@ from msgspec import Struct
 from kora_daemon.auth.claims import ClaimPath, claim_at
 from kora_daemon.auth.jws import Refused, Segments, decode_object, decode_segment, is_number, split_token
 from kora_daemon.auth.keys import Key
+from kora_daemon.model.jsvalue import has_lone_surrogate
 
 
 class JwtRules(Struct, frozen=True):
@@ -107,7 +108,7 @@ def read_user(claims: dict[str, Any], rules: JwtRules) -> str:
     if rules.audiences is not None and not _is_for(claims.get("aud"), rules.audiences):
         raise Refused("audience")
     user_id = claim_at(claims, rules.user_claim)
-    if not isinstance(user_id, str) or not user_id:
+    if not isinstance(user_id, str) or not user_id or has_lone_surrogate(user_id):
         raise Refused("user")
     return user_id
 

@@ -134,13 +134,13 @@ def _jwk_material(member: Mapping[str, Any]) -> Key:
     kty = member.get("kty")
     if kty == "oct":
         return secret_key(_secret_of(member))
-    if kty not in _PUBLIC_MEMBERS:
+    if not isinstance(kty, str) or kty not in _PUBLIC_MEMBERS:
         raise BadKey("its kty is not RSA, EC, OKP or oct")
     # The private half of a key has no business here, so it is not even looked at.
     public = {name: member[name] for name in _PUBLIC_MEMBERS[kty] if name in member}
     readers: dict[str, Any] = {"RSA": RSAAlgorithm, "EC": ECAlgorithm, "OKP": OKPAlgorithm}
     try:
-        return _public_key(readers[str(kty)].from_jwk(public))
+        return _public_key(readers[kty].from_jwk(public))
     except BadKey:
         raise
     except (InvalidKeyError, ValueError, TypeError, KeyError, AttributeError, UnsupportedAlgorithm):

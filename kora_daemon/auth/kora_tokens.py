@@ -16,6 +16,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from kora_daemon.auth.jws import Refused, decode_object, encode_object, encode_segment, is_number, split_token
+from kora_daemon.model.jsvalue import has_lone_surrogate
 
 HEADER: Final = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
 """`{"alg":"HS256","typ":"JWT"}`, the one header there is."""
@@ -128,7 +129,7 @@ def _claims(payload: dict[str, Any], now: float) -> KoraClaims:
         raise Refused("expired")
     jti, sub, dev, kind = (payload.get(name) for name in ("jti", "sub", "dev", "type"))
     texts = isinstance(jti, str) and isinstance(sub, str) and isinstance(dev, str) and isinstance(kind, str)
-    if not texts or not is_number(exp) or not is_number(iat):
+    if not texts or not is_number(exp) or not is_number(iat) or has_lone_surrogate(f"{sub}{dev}"):
         raise Refused("claims")
     if kind not in TYPES:
         raise Refused("type")

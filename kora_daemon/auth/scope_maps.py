@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kora_daemon.errors import AuthUnavailable
+from kora_daemon.model.jsvalue import has_lone_surrogate
 from kora_daemon.model.scope import READ_ONLY, ScopeMap
 
 EVERY_OTHER = "*"
@@ -28,11 +29,12 @@ def checked_scopes(value: object) -> ScopeMap | None:
 def _fields(collection: str, fields: object) -> dict[str, Any]:
     if not isinstance(fields, Mapping):
         raise AuthUnavailable(f"The scope of {collection!r} is a {type(fields).__name__}, expected a map of fields")
-    for field, value in fields.items():
+    for name, value in fields.items():
+        field = _name(name)
         if not _is_plain(value):
             raise AuthUnavailable(
-                f"The scope of {collection}.{_name(field)} is a {type(value).__name__}, "
-                "expected a text, a number, true, false or null"
+                f"The scope of {collection}.{field} is a {type(value).__name__}, "
+                "expected a text of whole characters, a number, true, false or null"
             )
     if READ_ONLY in fields and not isinstance(fields[READ_ONLY], bool):
         raise AuthUnavailable(f"The scope of {collection}.{READ_ONLY} is not true or false")
@@ -42,11 +44,16 @@ def _fields(collection: str, fields: object) -> dict[str, Any]:
 def _name(value: object) -> str:
     if not isinstance(value, str):
         raise AuthUnavailable(f"The scopes have a {type(value).__name__} where a name belongs")
+    if has_lone_surrogate(value):
+        raise AuthUnavailable(f"The scopes have the name {value[:40]!a}, expected whole characters")
     return value
 
 
 def _is_plain(value: object) -> bool:
-    return value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    """Clients are told of it: there is no UTF-8 for half a surrogate pair, which JSON can spell."""
+    if isinstance(value, str):
+        return not has_lone_surrogate(value)
+    return value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def same_scopes(one: ScopeMap | None, other: ScopeMap | None) -> bool:

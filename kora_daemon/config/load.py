@@ -20,7 +20,7 @@ def load_settings(path: Path, environ: Mapping[str, str] | None = None) -> Setti
     Raises `ConfigError` with every problem there is.
     """
     reader = Reader(path, os.environ if environ is None else environ)
-    settings = reader.settings(_document(path))
+    settings = _understood(reader, path)
     for rule in RULES:
         if not rule.concerns(reader.broken) and (complaint := rule.complaint(settings)):
             reader.refuse(rule.paths[0], complaint)
@@ -31,7 +31,15 @@ def load_settings(path: Path, environ: Mapping[str, str] | None = None) -> Setti
 
 def understood_settings(path: Path) -> Settings:
     """What can be understood of a file; the rest of it has its defaults. Raises ConfigError for no TOML at all."""
-    return Reader(path, os.environ).settings(_document(path))
+    return _understood(Reader(path, os.environ), path)
+
+
+def _understood(reader: Reader, path: Path) -> Settings:
+    document = _document(path)
+    try:
+        return reader.settings(document)
+    except RecursionError:
+        raise ConfigError([f"{path}: is nested too deeply"]) from None
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Request(Struct, frozen=True):
     query: Mapping[str, list[str]] = {}
     headers: Mapping[str, str] = {}
     raw: bytes = b""
-    """The head's bytes, for whoever speaks another protocol from here on."""
+    """The head's bytes, as they came."""
     body: Body = Body(_nothing, 0)
     address: str = "unknown"
     """Who asks: the peer, or whom a trusted proxy names."""

@@ -46,7 +46,7 @@ def listed_parts(content: bytes) -> list[str]:
         return []
     try:
         parts = _read_manifest(content).parts
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     return [part for part in dict.fromkeys(parts) if is_blob_hash(part)] if len(parts) <= MAX_PARTS else []
 

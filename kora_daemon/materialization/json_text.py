@@ -56,16 +56,15 @@ def shown_json(value: object, indent: int | None = None) -> str:
 
     Raises TypeError and ValueError for what JSON can't hold.
     """
-    text = json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    text = json.dumps(value, default=_tagged, ensure_ascii=False, allow_nan=False, indent=indent)
     return _HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", text)
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, bytes):
-        return {BYTES_TAG: b64encode(value).decode()}
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list) else value
+def _tagged(value: object) -> dict[str, str]:
+    """What stands for bytes, which JSON does not know. As deep as records may be nested nothing of ours may recurse."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{type(value).__name__} is not JSON serializable")
+    return {BYTES_TAG: b64encode(value).decode()}
 
 
 def _integer(digits: str) -> int:

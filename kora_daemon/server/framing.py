@@ -171,7 +171,7 @@ class FrameParser:
         if not second & 0x80:
             raise FrameError(_PROTOCOL_ERROR, "a client's frames are masked")
         if opcode >= _CONTROL:
-            if opcode > 0xA or size > 125 or not first & 0x80:
+            if opcode > 0xA or second & 0x7F > 125 or not first & 0x80:
                 raise FrameError(_PROTOCOL_ERROR, "illegal control frame")
             return
         if opcode > BINARY or (opcode == CONTINUATION) != (self._fragments is not None):

@@ -151,7 +151,7 @@ class Neighbours:
         for text in words:
             try:
                 word = _decode(text)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 log.warning("neighbours.not_understood", error=str(error))
                 continue
             if word.version != VERSION:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -46,6 +47,7 @@ class Glimpse(Struct, frozen=True, rename="camel"):
 
 _STOCK_ID = re.compile(r"msg-(\d{1,15})-(\d{1,15})")
 """Time in ms, and a number that counts in the process."""
+_MOST_DIGITS = 4_300
 _DECODER = msgspec.json.Decoder(Glimpse)
 _MEMBERS = {field.encode_name: field.name for field in msgspec.structs.fields(Glimpse)}
 
@@ -79,9 +81,14 @@ def _binary_glimpse(payload: bytes) -> Glimpse | None:
 def _lenient_glimpse(payload: bytes) -> Glimpse | None:
     """JSON as JavaScript writes it, half surrogate pairs included (see `wire.lenient`)."""
     try:
-        message = json.loads(payload)
+        message = json.loads(payload, parse_int=_integer)
     except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict):
         return None
     return Glimpse(**{_MEMBERS[name]: value for name, value in message.items() if name in _MEMBERS})
+
+
+def _integer(digits: str) -> float:
+    """Any number that takes too many digits for Python is as large as the next: codecs skip such a member, too."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.inf

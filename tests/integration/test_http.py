@@ -20,7 +20,7 @@ from kora_daemon.server import writer
 from kora_daemon.store.sqlite import SqliteStore
 from tests.support.devices import insert
 from tests.support.http import HttpClient, http_client
-from tests.support.network import PATIENCE_S, Host, connected, running_server, streaming
+from tests.support.network import PATIENCE_S, Host, connected, nothing_crashes, running_server, streaming
 
 UPGRADE = {
     "connection": "keep-alive, Upgrade",
@@ -93,6 +93,27 @@ async def test_an_upgrade_that_a_proxy_took_apart_is_426_at_once() -> None:
         left = {name: value for name, value in UPGRADE.items() if name not in ("connection", "upgrade")}
         answer = await client.ask("/?clientId=a", headers=left)
         assert (answer.status, answer.headers["upgrade"]) == (426, "websocket")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window\x80_bits",
+        b"Sec-WebSocket-Protocol: \xff",
+        b"Host: a..b",
+        b"Host: \xff",
+        b"Host: " + b"a" * 300,
+        b"Connection: \xe9, upgrade",
+        b"Sec-WebSocket-Key: \xff",
+    ],
+)
+async def test_an_upgrade_whose_headers_nobody_can_decode_is_one_all_the_same(odd: bytes) -> None:
+    name = odd.partition(b":")[0].decode().lower()
+    lines = [f"{key}: {value}".encode() for key, value in ({"host": "x"} | UPGRADE).items() if key != name]
+    with nothing_crashes():
+        async with running_server() as host, http_client(host.port) as client:
+            await client.say(b"\r\n".join([b"GET / HTTP/1.1", *lines, odd, b"", b""]))
+            assert (await client.some()).startswith(b"HTTP/1.1 101 ")
 
 
 async def test_a_query_does_not_change_the_path() -> None:

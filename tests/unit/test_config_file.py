@@ -380,3 +380,7 @@ def test_a_control_socket_that_can_not_be_is_refused(tmp_path: Path, value: str)
     (tmp_path / "kora.toml").write_text(f"[admin]\nsocket = {value}\n")
     with pytest.raises(ConfigError, match=r"admin\.socket.*at most 107 bytes"):
         load_settings(tmp_path / "kora.toml")
+
+
+def test_a_table_is_not_nested_without_end(tmp_path: Path) -> None:
+    assert problems(tmp_path, f"[records.cascade_levels{'.a' * 900}]\nb = 1") == ["kora.toml: is nested too deeply"]

@@ -193,6 +193,11 @@ def _number(value: int) -> str:
     return encode_segment(value.to_bytes(128, "big"))
 
 
+@pytest.mark.parametrize("kty", [None, 1, {}, [], "RSA"])
+def test_a_key_of_whatever_type_is_passed_over(kty: object) -> None:
+    assert key_set(json.dumps({"keys": [{"kty": kty, "n": {}, "e": 1}]}).encode()) == []
+
+
 def test_a_set_of_more_keys_than_anybody_has_is_refused() -> None:
     with pytest.raises(BadKey):
         key_set(json.dumps({"keys": [{}] * 101}).encode())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
-from kora_daemon.materialization.json_text import OVERFLOW, plain_number, read_json, write_json
+from kora_daemon.materialization.json_text import OVERFLOW, plain_number, read_json, shown_json, write_json
 from kora_daemon.model.jsvalue import as_double
+from kora_daemon.wire.lenient import MAX_NESTING
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,16 @@ def test_written_json_is_compact_and_keeps_the_order_of_keys() -> None:
 )
 def test_integral_numbers_are_integers_as_far_as_they_are_exact(double: float, plain: str) -> None:
     assert repr(plain_number(double)) == plain
+
+
+def beneath(frames: int, call: Callable[[], str]) -> str:
+    """The call, so deep in the stack."""
+    return call() if frames == 0 else beneath(frames - 1, call)
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_records_are_shown_however_deeply_clients_may_nest_them(opening: str, closing: str, indent: int | None) -> None:
+    value = {"field": read_json(opening * MAX_NESTING + "1" + closing * MAX_NESTING), "bytes": b"\0"}
+    text = beneath(150, lambda: shown_json(value, indent))
+    assert read_json(text) == value | {"bytes": {"$koraBytes": "AA=="}}

@@ -188,3 +188,9 @@ async def test_at_the_end_everything_is_stored(scene: Scene) -> None:
         await trio.testing.wait_all_tasks_blocked()
         scene.blobs.go.set()
     assert scene.there == 2
+
+
+async def test_what_looks_like_a_manifest_and_is_no_text_is_stored_like_any_other(scene: Scene) -> None:
+    scene.blobs.go.set()
+    scene.push(FakePeer(), b'{"chunkHashes":["\xff"]}', content(2))
+    await eventually(lambda: scene.there == 2)

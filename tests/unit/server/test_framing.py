@@ -387,3 +387,11 @@ def test_a_message_may_come_in_many_frames_that_are_not_small() -> None:
     (message,) = received(b"".join(small + pieces), limit_bytes=8 << 20)
     assert isinstance(message, Frame)
     assert len(message.payload) == 900 + 2_000 * 1_024
+
+
+@pytest.mark.parametrize("size", [b"\xfe\x00\x02", b"\xff\x00\x00\x00\x00\x00\x00\x00\x02"])
+def test_the_length_of_a_control_frame_stands_in_seven_bits(size: bytes) -> None:
+    parser = FrameParser(1_000)
+    parser.feed(b"\x89" + size + b"\0\0\0\0hi")
+    with pytest.raises(FrameError, match="illegal control frame"):
+        parser.next()

@@ -92,3 +92,11 @@ async def test_everything_is_told_from_time_to_time(scene: Scene, monkeypatch: p
     assert whole
     ((room, state),) = whole[-1]["here"].values()
     assert (len(room), state) == (32, {})
+
+
+async def test_a_word_that_is_nested_too_deeply_to_be_read_is_passed_over(scene: Scene) -> None:
+    """How deep is too deep depends on the stack: what one daemon took of a client another may not."""
+    deep = b'{"speaker":"other","version":%d,"here":{"1":["",%s]}}' % (module.VERSION, b"[" * 5_000 + b"]" * 5_000)
+    plain = b'{"speaker":"other","version":%d,"here":{"2":["",{}]}}' % module.VERSION
+    scene.neighbours._take(None, [deep, plain])
+    assert len(scene.side.awareness.unrestricted) == 1

@@ -63,3 +63,12 @@ def test_what_has_no_text_for_a_type_is_nothing_and_other_members_may_be_anythin
     seen = glimpse(Frame(json.dumps({"type": "x", "batchIndex": value, "authToken": value}).encode()))
     assert seen is not None
     assert (seen.batch_index, seen.auth_token, seen.is_upload) == (value, value, False)
+
+
+def test_a_number_too_long_for_python_hides_nothing_else() -> None:
+    """The codec skips a member that it does not know; the token must not go unseen for it."""
+    text = b'{"type":"handshake","totalBatches":%s,"isFinal":-%s,"authToken":"t"}' % (b"9" * 4_301, b"9" * 4_301)
+    seen = glimpse(Frame(text))
+    assert seen is not None
+    assert (seen.is_handshake, seen.auth_token) == (True, "t")
+    assert seen.total_batches == float("inf")
