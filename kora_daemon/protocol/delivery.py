@@ -20,7 +20,7 @@ from kora_daemon.protocol.messages import Acknowledgment
 
 RESEND_AFTER_MS = 2_000
 RESEND_AT_MOST_EVERY_MS = 60_000
-WINDOW_BYTES = 256 << 10
+WINDOW_BYTES = 384 << 10
 WINDOW_BATCHES = 16
 """Sent and not yet acknowledged; a stalled peer costs this much and no more. Several times what a stock client applies
 in a round trip, and small enough that little of it is left over when a connection is cut."""
