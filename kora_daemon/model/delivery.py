@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct, field
@@ -101,7 +102,7 @@ class Page(Struct):
             after,
             upto,
             entries,
-            frozenset(entry.node_id for entry in entries),
-            frozenset(entry.origin for entry in entries if entry.origin),
+            frozenset(map(attrgetter("node_id"), entries)),
+            frozenset(filter(None, map(attrgetter("origin"), entries))),
             apart,
         )

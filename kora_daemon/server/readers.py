@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import structlog
@@ -156,7 +158,7 @@ class Readers:
         entries = self._selected(read, view)
         if entries is None:
             entries = self._store.deliveries_after(read.after, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES)
-        inside = [entry for entry in entries if entry.sequence <= read.upto]
+        inside = entries[: bisect_right(entries, read.upto, key=attrgetter("sequence"))]
         complete = len(inside) < len(entries) or not entries
         upto = read.upto if complete else inside[-1].sequence
         shown = self._shown(view, inside)
