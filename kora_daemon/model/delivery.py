@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from msgspec import Struct, field
 
-from kora_daemon.model.operation import Operation
+from kora_daemon.model.operation import Operation, encode_operation
 
 
 class LogEntry(Struct, frozen=True, gc=False):
@@ -47,6 +48,13 @@ class DeliveryEntry(Struct, gc=False):
     """What views have read of it so far, see `server.visible`."""
     packed: bytes | None = None
     """The operation as protobuf; filled by the first session that sends it so."""
+
+    @classmethod
+    def of(cls, entry: LogEntry, origin: int = 0) -> DeliveryEntry:
+        """A log entry, ready to be sent many times."""
+        operation = entry.operation
+        body = encode_operation(operation)
+        return cls(entry.sequence, operation.id, operation.node_id, operation.collection, body, origin, entry.stamp)
 
 
 class DeliveryBatch(Struct):
@@ -94,7 +102,7 @@ class Page(Struct):
             after,
             upto,
             entries,
-            frozenset(entry.node_id for entry in entries),
-            frozenset(entry.origin for entry in entries if entry.origin),
+            frozenset(map(attrgetter("node_id"), entries)),
+            frozenset(filter(None, map(attrgetter("origin"), entries))),
             apart,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 MAX_SAFE_INTEGER = 2**53 - 1
@@ -57,3 +58,8 @@ class Operation(Struct, gc=False, rename="camel"):
     atomic_ops: Raw | UnsetType = UNSET
     transaction_id: str | UnsetType | None = UNSET
     mutation_name: str | UnsetType | None = UNSET
+
+
+def encode_operation(operation: Operation) -> bytes:
+    """The operation as JSON, as it stands in a batch."""
+    return msgspec.json.encode(operation)

@@ -20,10 +20,11 @@ from kora_daemon.protocol.messages import Acknowledgment
 
 RESEND_AFTER_MS = 2_000
 RESEND_AT_MOST_EVERY_MS = 60_000
-WINDOW_BYTES = 256 << 10
+WINDOW_BYTES = 384 << 10
 WINDOW_BATCHES = 16
-"""Sent and not yet acknowledged; a stalled peer costs this much and no more. Several times what a stock client applies
-in a round trip, and small enough that little of it is left over when a connection is cut."""
+"""Sent and not yet acknowledged; a stalled peer costs this and a page, and no more. Several times what a stock client
+applies in a round trip, and small enough that little of it is left over when a connection is cut. Larger than a page,
+so that the next one is read while a client has the last one to take."""
 
 
 class LogSpan(Struct, frozen=True, gc=False):
@@ -179,11 +180,13 @@ class WatermarkStream:
             forced=completes,
         )
         hides_own = page.upto > self._own_upto and self._node_id in page.authors
-        if self.catching_up or hides_own or self._session in page.origins:
+        has_own = hides_own or self._session in page.origins
+        if self.catching_up or has_own:
             # A cut for this client alone. In a download always: it may still acknowledge what its last connection sent,
             # and nothing of that may count for this one.
-            hidden = self._node_id if hides_own else None
-            entries = [entry for entry in page.entries if entry.node_id != hidden and entry.origin != self._session]
+            hidden, entries = self._node_id if hides_own else None, page.entries
+            if has_own:
+                entries = [entry for entry in entries if entry.node_id != hidden and entry.origin != self._session]
             return _chain(entries, page, cut, next_id)
         batches = page.plans.get(cut)
         if batches is None:

@@ -6,6 +6,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kora_daemon.apply.pipeline import Pipeline
+from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.protocol.rules import SessionRules
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.blob_keeper import BlobKeeper
@@ -14,7 +15,7 @@ from kora_daemon.server.identification import Identification
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.lobby import Lobby
 from kora_daemon.server.options import ServerOptions
-from kora_daemon.server.readers import Readers, encode_entry
+from kora_daemon.server.readers import Readers
 from kora_daemon.server.services import Services
 from kora_daemon.server.side_channels import SideChannels
 from kora_daemon.server.validation import Validation
@@ -41,9 +42,9 @@ def assemble(on: Foundations, options: ServerOptions, frontier: int) -> Services
     scoped = {name: frozenset(one.scoped) for name, one in collections.items()}
     measures = on.telemetry.measures
     hub = Hub(frontier, known, measures)
-    readers = Readers(on.store, encode_entry, options.reader_threads, scoped)
+    readers = Readers(on.store, options.reader_threads, scoped)
     pipeline = Pipeline(on.store.node_id, options.apply)
-    writer = Writer(on.store, pipeline, encode_entry, hub.publish, options.outage_patience, on.telemetry)
+    writer = Writer(on.store, pipeline, DeliveryEntry.of, hub.publish, options.outage_patience, on.telemetry)
     writer.pulse.patience_s = options.store_patience
     keeper = None if on.blobs is None else BlobKeeper(on.blobs, on.store, scoped, options.blobs, measures.blobs)
     return Services(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import structlog
 
 from kora_daemon.materialization.scope_keys import Selector
-from kora_daemon.model.delivery import DeliveryEntry, LogEntry, Page
+from kora_daemon.model.delivery import DeliveryEntry, Page
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.record import RecordKey
 from kora_daemon.model.scope import ScopeMap
@@ -28,7 +30,6 @@ from kora_daemon.server.tail import MAX_PAGE_BYTES, MAX_PAGE_ENTRIES
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.visible import NO_FIELDS, ScopedFields, apart, entries_by_records
 from kora_daemon.store.contract import Store
-from kora_daemon.wire import json as codec
 
 T = TypeVar("T")
 
@@ -45,12 +46,10 @@ class Readers:
     def __init__(
         self,
         store: Store,
-        encode: Callable[[LogEntry, int], DeliveryEntry],
         threads: int = 4,
         scoped: ScopedFields | None = None,
     ) -> None:
         self._store = store
-        self._encode = encode
         self._scoped: ScopedFields = scoped or {}
         self._threads = ThreadPool("kora-reader", threads)
         self._greetings: JointCalls[LogRead] = JointCalls(self._threads, max(1, threads - 1))
@@ -146,7 +145,7 @@ class Readers:
     def _visible(self, sequences: Sequence[int], view: View) -> Iterator[int]:
         """Those that a view shows."""
         for begin in range(0, len(sequences), MAX_PAGE_ENTRIES):
-            entries = self._store.entries_at(sequences[begin : begin + MAX_PAGE_ENTRIES])
+            entries = self._store.deliveries_at(sequences[begin : begin + MAX_PAGE_ENTRIES])
             yield from (entry.sequence for entry in self._shown(view, entries))
 
     async def page(self, read: Read, view: View) -> Page:
@@ -155,11 +154,11 @@ class Readers:
 
     def _page(self, read: Read, view: View) -> Page:
         if isinstance(read, LogPositions):
-            return Page.of(0, 0, self._shown(view, self._store.entries_at(read.sequences)))
+            return Page.of(0, 0, self._shown(view, self._store.deliveries_at(read.sequences)))
         entries = self._selected(read, view)
         if entries is None:
-            entries = self._store.entries_after(read.after, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES)
-        inside = [entry for entry in entries if entry.sequence <= read.upto]
+            entries = self._store.deliveries_after(read.after, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES)
+        inside = entries[: bisect_right(entries, read.upto, key=attrgetter("sequence"))]
         complete = len(inside) < len(entries) or not entries
         upto = read.upto if complete else inside[-1].sequence
         shown = self._shown(view, inside)
@@ -177,7 +176,7 @@ class Readers:
                 )
                 log.warning("scopes.not_indexed", collection=collection, fields=sorted(unknown), hint=hint)
 
-    def _selected(self, read: LogSpan, view: View) -> list[LogEntry] | None:
+    def _selected(self, read: LogSpan, view: View) -> list[DeliveryEntry] | None:
         """The entries that may be visible, by the scope index; None where looking through the log is as good."""
         if view.unrestricted or read.upto - read.after <= MAX_PAGE_ENTRIES:
             return None
@@ -186,10 +185,10 @@ class Readers:
             return None
         if not chosen:
             return []
-        return self._store.entries_selected(chosen, read.after, read.upto, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES)
+        return self._store.deliveries_selected(chosen, read.after, read.upto, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES)
 
-    def _shown(self, view: View, entries: Sequence[LogEntry]) -> list[DeliveryEntry]:
-        return entries_by_records(view, self._encoded(entries), self._scoped, self._store.current_fields)
+    def _shown(self, view: View, entries: Sequence[DeliveryEntry]) -> list[DeliveryEntry]:
+        return entries_by_records(view, entries, self._scoped, self._store.current_fields)
 
     async def find(self, operation_id: str) -> DeliveryEntry | None:
         """The entry of an operation, None for one that is not in the log."""
@@ -197,7 +196,7 @@ class Readers:
 
     def _find(self, operation_id: str) -> DeliveryEntry | None:
         sequence = self._store.sequence_of(operation_id)
-        return None if sequence is None else next(iter(self._encoded(self._store.entries_at([sequence]))), None)
+        return None if sequence is None else next(iter(self._store.deliveries_at([sequence])), None)
 
     async def shows(self, view: View, entry: DeliveryEntry) -> bool:
         """Whether a view shows an entry, by what its record is now."""
@@ -207,12 +206,7 @@ class Readers:
 
     async def entries_after(self, sequence: int) -> list[DeliveryEntry]:
         """The entries that follow `sequence`, as far as a page goes, unfiltered."""
-        return await self._threads.run(
-            lambda: self._encoded(self._store.entries_after(sequence, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES))
-        )
-
-    def _encoded(self, entries: Sequence[LogEntry]) -> list[DeliveryEntry]:
-        return [self._encode(entry, 0) for entry in entries]
+        return await self._threads.run(lambda: self._store.deliveries_after(sequence, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES))
 
     async def current_fields(self, keys: Iterable[RecordKey]) -> dict[RecordKey, dict[str, Any]]:
         """The fields that records have now, see `Store.current_fields`."""
@@ -229,17 +223,3 @@ class Readers:
     async def read(self, call: Callable[[Store], T]) -> T:
         """Any other question to the store."""
         return await self._threads.run(lambda: call(self._store))
-
-
-def encode_entry(entry: LogEntry, origin: int) -> DeliveryEntry:
-    """A log entry, ready to be sent many times."""
-    operation = entry.operation
-    return DeliveryEntry(
-        entry.sequence,
-        operation.id,
-        operation.node_id,
-        operation.collection,
-        codec.encode_operation(operation),
-        origin,
-        entry.stamp,
-    )

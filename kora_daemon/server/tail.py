@@ -16,7 +16,7 @@ from kora_daemon.server.visible import KnownFields, apart, entries_by_stamps
 MAX_TAIL_BYTES = 16 << 20
 """Of operations as JSON. Their protobuf forms, where clients speak it, come on top: two thirds of that or so."""
 MAX_PAGE_BYTES = 256 << 10
-MAX_PAGE_ENTRIES = 1_000
+MAX_PAGE_ENTRIES = 500
 MAX_CACHED_BYTES = 16 << 20
 """Of operations in pages kept for the next session that asks; each may cost twice as much again in ready frames, and a
 quarter more in compressed ones."""

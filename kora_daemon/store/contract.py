@@ -13,7 +13,7 @@ from kora_daemon.materialization.fold import RecordState
 from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.materialization.shape import Refill, RefillSource, Shape
 from kora_daemon.materialization.upgrade import Upgrade
-from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.delivery import CausalKey, DeliveryEntry, LogEntry
 from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
@@ -211,12 +211,19 @@ class Store(Protocol):
         """
         ...
 
-    def entries_selected(
+    def deliveries_after(self, sequence: int, limit: int, max_bytes: int) -> list[DeliveryEntry]:
+        """The same, ready to be sent: what `DeliveryEntry.of` makes of the entries, byte for byte.
+
+        Ends early behind the entry with which the bodies of all together pass `max_bytes`.
+        """
+        ...
+
+    def deliveries_selected(
         self, selectors: Sequence[Selector], after: int, upto: int, limit: int, max_bytes: int
-    ) -> list[LogEntry] | None:
+    ) -> list[DeliveryEntry] | None:
         """At most `limit` entries in (after, upto] that any of the selectors selects, ascending; perhaps some more.
 
-        Ends early as `entries_after` does. None when the index does not know all of the log now.
+        Ends early as `deliveries_after` does. None when the index does not know all of the log now.
         """
         ...
 
@@ -239,7 +246,7 @@ class Store(Protocol):
         """The sequence number of a node up to which none is missing; those up to `known` are known to be there."""
         ...
 
-    def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:
+    def deliveries_at(self, sequences: Sequence[int]) -> list[DeliveryEntry]:
         """The entries with these delivery sequences, in the order given; unknown ones are left out."""
         ...
 

@@ -18,7 +18,7 @@ from kora_daemon.materialization.replay import replayed_records
 from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import Upgrade, plan_states
-from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.delivery import CausalKey, DeliveryEntry, LogEntry
 from kora_daemon.model.identity import uuid7
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.operation import Operation
@@ -28,7 +28,7 @@ from kora_daemon.store.lookups import current_fields
 from kora_daemon.store.memory_log import MemoryLog
 from kora_daemon.store.memory_records import MemoryRecords
 from kora_daemon.store.memory_transaction import MemoryTransaction
-from kora_daemon.store.page import take_bytes
+from kora_daemon.store.page import take_bytes, take_deliveries
 from kora_daemon.store.shapes import ShapeCache
 
 
@@ -133,9 +133,15 @@ class MemoryStore:
             entries = log.after(sequence, limit)
         return take_bytes(entries, max_bytes)
 
-    def entries_selected(
+    def deliveries_after(self, sequence: int, limit: int, max_bytes: int) -> list[DeliveryEntry]:
+        """The same, ready to be sent; see the contract."""
+        with self._reading() as log:
+            entries = log.after(sequence, limit)
+        return take_deliveries(map(DeliveryEntry.of, entries), max_bytes)
+
+    def deliveries_selected(
         self, selectors: Sequence[Selector], after: int, upto: int, limit: int, max_bytes: int
-    ) -> list[LogEntry] | None:
+    ) -> list[DeliveryEntry] | None:
         """None: there is no index here."""
         del selectors, after, upto, limit, max_bytes
         return None
@@ -161,10 +167,11 @@ class MemoryStore:
         with self._reading() as log:
             return log.complete_upto(node_id, known)
 
-    def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:
+    def deliveries_at(self, sequences: Sequence[int]) -> list[DeliveryEntry]:
         """The entries with these delivery sequences, in the order given; unknown ones are left out."""
         with self._reading() as log:
-            return log.at(sequences)
+            entries = log.at(sequences)
+        return list(map(DeliveryEntry.of, entries))
 
     def sequence_of(self, operation_id: str) -> int | None:
         """The delivery sequence of an operation, None for one that is not in the log."""

@@ -14,6 +14,21 @@ def _select(columns: Iterable[str], source: str) -> str:
 
 # Bytes need no decoding, and go out again as they are.
 _ENTRY = [f"CAST({name} AS BLOB)" if name in JSON_COLUMNS else name for name in ENTRY_COLUMNS]
+_BODY = """
+    CAST(concat(
+        '{"id":', json_quote(id), ',"nodeId":', json_quote(node_id), ',"type":', json_quote(type),
+        ',"collection":', json_quote(collection), ',"recordId":', json_quote(record_id),
+        ',"timestamp":{"wallTime":', wall_time, ',"logical":', logical, ',"nodeId":', json_quote(timestamp_node_id),
+        '},"sequenceNumber":', sequence_number, ',"causalDeps":', causal_deps, ',"schemaVersion":', schema_version,
+        ',"data":', coalesce(data, 'null'), ',"previousData":', coalesce(previous_data, 'null'),
+        ',"atomicOps":' || atomic_ops,
+        iif(transaction_id IS NULL, NULL, ',"transactionId":' || json_quote(transaction_id)),
+        iif(mutation_name IS NULL, NULL, ',"mutationName":' || json_quote(mutation_name)), '}'
+    ) AS BLOB)
+"""
+"""`model.operation.encode_operation` of a row, made where it lies: reading a page takes less than half the time so."""
+_DELIVERY = ("delivery_seq", "id", "node_id", "collection", _BODY, "0", "record_stamp")
+"""The fields of `DeliveryEntry`, as far as the log knows them."""
 _VECTOR = ("node_id", "max_sequence_number")
 
 FRONTIER = "SELECT coalesce(max(delivery_seq), 0) FROM operations"
@@ -27,7 +42,15 @@ VECTOR_OF = _select(_VECTOR, "sync_state WHERE max_sequence_number > 0 AND node_
 AUTHORS_AFTER = "SELECT DISTINCT +node_id FROM operations WHERE delivery_seq > ?"
 """The plus keeps SQLite from walking through the log by node id to spare itself the sorting."""
 ENTRIES_AFTER = _select(_ENTRY, "operations WHERE delivery_seq > ? ORDER BY delivery_seq LIMIT ?")
-ENTRIES_AT = _select(_ENTRY, "operations WHERE delivery_seq IN (SELECT value FROM json_each(?))")
+DELIVERIES_AFTER = _select(_DELIVERY, "operations WHERE delivery_seq > ? ORDER BY delivery_seq LIMIT ?")
+
+
+def deliveries_in(sequences: str) -> str:
+    """The question for the entries with the delivery sequences that a statement finds, ascending."""
+    return _select(_DELIVERY, f"operations WHERE delivery_seq IN ({sequences}) ORDER BY delivery_seq")
+
+
+DELIVERIES_AT = deliveries_in("SELECT value FROM json_each(?)")
 SEQUENCE_OF = "SELECT delivery_seq FROM operations WHERE id IN (SELECT value FROM json_each(?))"
 CLAIMS = """
     SELECT node_id, claimed_by FROM kora_nodes
@@ -50,7 +73,6 @@ INDEX_KNOWS_ALL = """
             >= (SELECT coalesce(max(delivery_seq), 0) FROM operations)
         AND NOT EXISTS (SELECT 1 FROM kora_collections WHERE refill IS NOT NULL)
 """
-ENTRIES_SELECTED = _select(_ENTRY, "operations WHERE delivery_seq IN ({sequences}) ORDER BY delivery_seq")
 RECORDS_AT = "SELECT DISTINCT collection, record_id, node_id FROM operations WHERE delivery_seq IN ({sequences})"
 AUTHORS_AT = """
     SELECT DISTINCT node_id FROM operations WHERE delivery_seq IN ({sequences})

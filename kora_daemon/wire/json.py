@@ -113,11 +113,6 @@ def encode(message: say.Message) -> Frame:
     return Frame(prefix + _encode(message)[1:] if prefix else _encode(message))
 
 
-def encode_operation(operation: Operation) -> bytes:
-    """The operation as it stands in a batch."""
-    return _encode(operation)
-
-
 def encode_batch(batch: DeliveryBatch) -> Frame:
     """The frame of a planned batch, built by the first session that sends it."""
     frame: Frame | None = batch.frames.get(FORMAT)

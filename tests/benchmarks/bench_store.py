@@ -164,6 +164,11 @@ def bench_reads(path: Path, operations: list[Operation]) -> None:
     measure_reads("bare rows", lambda after: last_sequence(connection, after), count)
     measure_reads("sqlite", lambda after: sqlite.entries_after(after, PAGE, PAGE_BYTES)[-1].sequence, count)
     measure_reads("memory", lambda after: memory.entries_after(after, PAGE, PAGE_BYTES)[-1].sequence, count)
+    for store in (sqlite, memory):
+        name = f"{type(store).__name__}, to be sent"
+        measure_reads(
+            name, lambda after, store=store: store.deliveries_after(after, PAGE, PAGE_BYTES)[-1].sequence, count
+        )
     connection.close()
     sqlite.close()
 
@@ -182,7 +187,7 @@ def main(folder: Path) -> None:
         memory = MemoryStore()
         memory.open()
         measure_writes("memory", into(memory), size, operations[:count])
-    print("entries_after, by entries in a page")
+    print("pages of the log, by entries in them")
     bench_reads(folder / "read.db", operations[:READ_LOG])
 
 

@@ -457,9 +457,10 @@ def test_a_record_is_moved_to_the_end_of_the_log_whole(store: Store, node: Node)
     found = [(one.operation.id, one.sequence) for one in store.entries_after(0, 100)]
     assert found == [("node-a:2", 2), *moved, ("node-a:5", 8)]
     assert store.frontier() == 8
-    assert {one.stamp for one in store.entries_at([5, 6, 7])} == {'{"title":"b","n":1}'}
+    assert {one.stamp for one in store.deliveries_at([5, 6, 7])} == {'{"title":"b","n":1}'}
     assert [one.id for one in store.operation_range("node-a", 3, 4)] == ["node-a:3", "node-a:4"]
-    selected = store.entries_selected([Selector("todos", (scope_key("todos", "title", "b") or 0,))], 0, 99, 10, 1 << 20)
+    titled = Selector("todos", (scope_key("todos", "title", "b") or 0,))
+    selected = store.deliveries_selected([titled], 0, 99, 10, 1 << 20)
     if selected is not None:
         assert [one.sequence for one in selected] == [5, 6, 7, 8]
     assert inside(store, lambda tx: tx.stale_records()) == []

@@ -70,7 +70,7 @@ def test_stamps_come_back_with_their_operations(store: Store, node: Node) -> Non
         assert tx.append([node.insert(str(one), {}) for one in range(4)], RECEIVED_AT_MS, given) == [1, 2, 3, 4]
         append(tx, node.insert("4", {}))
     assert [entry.stamp for entry in store.entries_after(0, 9)] == [*given, None]
-    assert [entry.stamp for entry in store.entries_at([4, 2, 1])] == [given[3], given[1], given[0]]
+    assert [entry.stamp for entry in store.deliveries_at([4, 2, 1])] == [given[3], given[1], given[0]]
 
 
 def test_there_is_a_stamp_for_each_operation_or_none_at_all(store: Store, node: Node) -> None:
@@ -97,7 +97,7 @@ def test_the_operations_of_one_record_get_another_stamp(store: Store, node: Node
         [{"n": 3}, {"n": 1}, None, None, {"n": 2}] if only_missing else [{"n": 3}, {"n": 3}, None, None, {"n": 3}]
     )
     assert list(stamps(store).values()) == expected
-    assert [entry.stamp for entry in store.entries_at([1, 3])] == ['{"n":3}', None]
+    assert [entry.stamp for entry in store.deliveries_at([1, 3])] == ['{"n":3}', None]
 
 
 @pytest.mark.parametrize("only_missing", [True, False])

@@ -46,7 +46,7 @@ def where(collection: str = "todos", **fields: Any) -> Selector:
 
 
 def found(store: Store, *selectors: Selector, after: int = 0, upto: int = LOTS, limit: int = 1_000) -> list[int]:
-    entries = store.entries_selected(selectors, after, upto, limit, LOTS)
+    entries = store.deliveries_selected(selectors, after, upto, limit, LOTS)
     assert entries is not None
     return [entry.sequence for entry in entries]
 
@@ -59,7 +59,7 @@ def owned(node: Node, *owners: str, **more: Any) -> list[Operation]:
 def test_a_store_without_an_index_says_so(tmp_path: Path) -> None:
     store = RECORD_STORES["memory"](tmp_path)
     store.open()
-    assert store.entries_selected([where()], 0, LOTS, 10, LOTS) is None
+    assert store.deliveries_selected([where()], 0, LOTS, 10, LOTS) is None
     assert store.authors_selected([where()], 0) is None
 
 
@@ -121,18 +121,18 @@ def test_only_the_part_of_the_log_that_is_asked_for(store: Store, node: Node) ->
 
 def test_a_page_ends_behind_the_entry_that_makes_it_too_large(store: Store, node: Node) -> None:
     apply(store, *owned(node, "a", "b", "a", "a", title="x" * 500))
-    entries = store.entries_selected([where(owner="a")], 0, LOTS, 100, 600)
+    entries = store.deliveries_selected([where(owner="a")], 0, LOTS, 100, 1_200)
     assert entries is not None
     assert [entry.sequence for entry in entries] == [1, 3]
-    entries = store.entries_selected([where(owner="a")], 0, LOTS, 100, 1)
+    entries = store.deliveries_selected([where(owner="a")], 0, LOTS, 100, 1)
     assert entries is not None
     assert [entry.sequence for entry in entries] == [1]
 
 
 def test_what_is_found_is_the_whole_entry(store: Store, node: Node) -> None:
     apply(store, node.insert("r", {"owner": "a", "title": "t"}), node.update("r", {"title": "u"}))
-    entries = store.entries_selected([where(owner="a")], 0, LOTS, 100, LOTS)
-    assert entries == store.entries_after(0, 100)
+    entries = store.deliveries_selected([where(owner="a")], 0, LOTS, 100, LOTS)
+    assert entries == store.deliveries_after(0, 100, LOTS)
 
 
 def test_partial_updates_and_deletes_stand_under_what_their_record_is(store: Store, node: Node) -> None:
@@ -240,7 +240,7 @@ def test_who_wrote_what_is_found(store: Store) -> None:
 
 def knows(store: Store) -> bool:
     """Whether the index knows all of the log now."""
-    entries = store.entries_selected([where()], 0, LOTS, 10, LOTS)
+    entries = store.deliveries_selected([where()], 0, LOTS, 10, LOTS)
     authors = store.authors_selected([where()], 0)
     assert (entries is None) == (authors is None)
     return entries is not None

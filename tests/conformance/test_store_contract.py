@@ -13,7 +13,7 @@ import pytest
 from msgspec import UNSET, Raw
 
 from kora_daemon.errors import StoreError, StoreUnavailable
-from kora_daemon.model.delivery import CausalKey
+from kora_daemon.model.delivery import CausalKey, DeliveryEntry
 from kora_daemon.model.identity import is_uuid7
 from kora_daemon.model.operation import NULL, Operation, Timestamp
 from kora_daemon.store.contract import Store
@@ -87,6 +87,7 @@ def test_an_operation_comes_back_as_it_was_sent(store: Store, changes: dict[str,
     append(store, sent)
     (entry,) = store.entries_after(0, 10)
     assert plain(entry.operation) == plain(sent)
+    assert store.deliveries_after(0, 10, 0) == [DeliveryEntry.of(entry)]
     assert plains(store.operation_range(sent.node_id, sent.sequence_number, sent.sequence_number)) == [plain(sent)]
 
 
@@ -214,6 +215,15 @@ def test_a_page_ends_behind_the_entry_that_passes_the_limit_in_bytes(store: Stor
     assert len(store.entries_after(0, 3, 1000)) == 3
 
 
+def test_what_is_to_be_sent_ends_behind_the_entry_that_passes_the_limit_in_bytes(store: Store) -> None:
+    append(store, *(operation(number, data=Raw(b'{"t":"%s"}' % (b"x" * 80 * number))) for number in range(1, 9)))
+    first, second, *_ = (len(entry.body) for entry in store.deliveries_after(0, 8, 1 << 20))
+    limits = (0, first - 1, first, first + second - 1, first + second, 1 << 20)
+    assert [len(store.deliveries_after(0, 8, limit)) for limit in limits] == [1, 1, 2, 2, 3, 8]
+    assert [entry.sequence for entry in store.deliveries_after(2, 3, 1 << 20)] == [3, 4, 5]
+    assert [len(store.deliveries_after(-1, limit, 1 << 20)) for limit in (-1, 0, 2)] == [0, 0, 2]
+
+
 def test_authors_are_those_of_the_entries_above_a_position(store: Store) -> None:
     append(store, operation(1, "node-a"), operation(1, "node-b"), operation(2, "node-b"))
     assert store.authors_after(0) == {"node-a", "node-b"}
@@ -223,13 +233,13 @@ def test_authors_are_those_of_the_entries_above_a_position(store: Store) -> None
 
 def test_entries_are_read_by_position_in_the_order_given(store: Store) -> None:
     append(store, *operations(range(1, 6)))
-    found = store.entries_at([4, 99, 1, 0, -1, 5])
-    assert [(entry.sequence, entry.operation.id) for entry in found] == [
+    found = store.deliveries_at([4, 99, 1, 0, -1, 5])
+    assert [(entry.sequence, entry.operation_id) for entry in found] == [
         (4, "node-a:4"),
         (1, "node-a:1"),
         (5, "node-a:5"),
     ]
-    assert store.entries_at([]) == []
+    assert store.deliveries_at([]) == []
 
 
 def test_an_operation_is_found_by_its_id(store: Store) -> None:
@@ -348,7 +358,8 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "count_operations": lambda store: store.count_operations(),
     "version_vector": lambda store: store.version_vector(),
     "entries_after": lambda store: store.entries_after(0, 1),
-    "entries_at": lambda store: store.entries_at([1]),
+    "deliveries_after": lambda store: store.deliveries_after(0, 1, 1),
+    "deliveries_at": lambda store: store.deliveries_at([1]),
     "causal_keys_above": lambda store: store.causal_keys_above({}),
     "operation_range": lambda store: store.operation_range("node-a", 0, 1),
 }

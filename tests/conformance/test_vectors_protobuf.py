@@ -13,7 +13,6 @@ import pytest
 from kora_daemon.model.delivery import DeliveryBatch, DeliveryEntry, LogEntry
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
-from kora_daemon.server.readers import encode_entry
 from kora_daemon.wire import json as text_codec
 from kora_daemon.wire import protobuf
 from tests.support.operations import described, entry
@@ -123,7 +122,7 @@ def logged(case: Case) -> list[DeliveryEntry]:
         return [entry(1, body=compact(operation)) for operation in case["message"]["operations"]]
     read = text_codec.decode(compact(case["message"]))
     assert isinstance(read, say.OperationBatch)
-    return [encode_entry(LogEntry(number, operation), 0) for number, operation in enumerate(read.operations, 1)]
+    return [DeliveryEntry.of(LogEntry(number, operation)) for number, operation in enumerate(read.operations, 1)]
 
 
 def compact(value: Any) -> bytes:

@@ -23,7 +23,7 @@ from kora_daemon.protocol.moves import Phase
 from kora_daemon.protocol.rules import AcceptedScope, SessionRules
 from kora_daemon.protocol.session import Session
 from kora_daemon.server.awareness import AwarenessRelay
-from kora_daemon.server.readers import Readers, encode_entry
+from kora_daemon.server.readers import Readers
 from kora_daemon.store.memory import MemoryStore
 from kora_daemon.wire.formats import BINARY, TEXT, SharedMessage
 from kora_daemon.wire.frame import Frame
@@ -52,7 +52,7 @@ class Rehearsal:
         self._store.upgrade(schema)
         self._pipeline = Pipeline("server", ApplyRules(schema, moves_history=accepted_scope != "full"))
         scoped = {name: frozenset(one.scoped) for name, one in schema.collections.items()}
-        self._readers = Readers(self._store, encode_entry, scoped=scoped)
+        self._readers = Readers(self._store, scoped=scoped)
         self._session = Session(
             1, SessionRules("server", accepted_scope=accepted_scope, batch_size=3), self._now, lambda: f"s-{next(ids)}"
         )

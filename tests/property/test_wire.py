@@ -8,9 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kora_daemon.model.operation import encode_operation
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
-from kora_daemon.wire.json import decode, encode, encode_operation
+from kora_daemon.wire.json import decode, encode
 from kora_daemon.wire.lenient import read_leniently
 from tests.support.operations import batch_text, described, wire_operation
 from tests.support.wire_values import json_values, operations, whole_text

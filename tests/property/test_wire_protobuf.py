@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kora_daemon.model.delivery import DeliveryBatch
+from kora_daemon.model.operation import encode_operation
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 from kora_daemon.wire import json as text_codec
@@ -70,7 +71,7 @@ def test_an_operation_goes_out_as_a_stock_client_writes_it(operation: dict[str, 
     }
     read = text_codec.decode(json_text(message).encode())
     assert isinstance(read, say.OperationBatch)
-    body = text_codec.encode_operation(read.operations[0])
+    body = encode_operation(read.operations[0])
     assert encode_batch(DeliveryBatch("m-1", [entry(1, body=body)], True, 0)).payload == to_binary(message)
 
 

@@ -107,6 +107,11 @@ SET_VECTOR = f"""
 
 _VECTOR = ("node_id", "max_sequence_number")
 _SIZE = "octet_length(coalesce(data, 'null')) + coalesce(octet_length(previous_data), 0)"
+_BODY_SIZE = """
+    170 + octet_length(id) + 2 * octet_length(node_id) + octet_length(record_id) + octet_length(causal_deps)
+        + coalesce(octet_length(data), 0) + coalesce(octet_length(previous_data), 0)
+"""
+"""A little less than a row takes as JSON."""
 
 FRONTIER = "SELECT coalesce(max(delivery_seq), 0) FROM operations"
 FLOOR = "SELECT coalesce((SELECT value::bigint FROM kora_meta WHERE key = 'floor'), 0)"
@@ -122,14 +127,22 @@ VECTOR_OF = f"{VECTOR} AND node_id IN {_listed('$1')}"
 SEQUENCE_NUMBER = "SELECT max_sequence_number FROM sync_state WHERE node_id = $1"
 AUTHORS_AFTER = "SELECT DISTINCT node_id FROM operations WHERE delivery_seq > $1"
 ENTRIES_AFTER = _select(ENTRY_COLUMNS, "operations WHERE delivery_seq > $1 ORDER BY delivery_seq LIMIT $2")
-ENTRIES_WITHIN = f"""
-    SELECT {", ".join(ENTRY_COLUMNS)} FROM (
-        SELECT {", ".join(ENTRY_COLUMNS)},
-            sum({_SIZE}) OVER (ORDER BY delivery_seq ROWS UNBOUNDED PRECEDING) - ({_SIZE}) AS before
-        FROM operations WHERE delivery_seq > $1 ORDER BY delivery_seq LIMIT $2
-    ) AS page WHERE before <= $3 ORDER BY delivery_seq
-"""
+
+
+def _entries_within(size: str) -> str:
+    return f"""
+        SELECT {", ".join(ENTRY_COLUMNS)} FROM (
+            SELECT {", ".join(ENTRY_COLUMNS)},
+                sum({size}) OVER (ORDER BY delivery_seq ROWS UNBOUNDED PRECEDING) - ({size}) AS before
+            FROM operations WHERE delivery_seq > $1 ORDER BY delivery_seq LIMIT $2
+        ) AS page WHERE before <= $3 ORDER BY delivery_seq
+    """
+
+
+ENTRIES_WITHIN = _entries_within(_SIZE)
 """As many as `page.take_bytes` takes: large ones that are not taken need not travel."""
+DELIVERIES_WITHIN = _entries_within(_BODY_SIZE)
+"""As many as `page.take_deliveries` takes, and perhaps some more."""
 CLAIMS = f"SELECT node_id, claimed_by FROM kora_nodes WHERE claimed_by IS NOT NULL AND node_id IN {_listed('$1')}"
 NODE_MEMORY = "SELECT claimed_by, scope, floor, settled, settled_upto, views FROM kora_nodes WHERE node_id = $1"
 COMPLETE_UPTO = """

@@ -15,13 +15,13 @@ from kora_daemon.materialization.replay import replayed_records
 from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import Upgrade
-from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.delivery import CausalKey, DeliveryEntry, LogEntry
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
 from kora_daemon.model.schema import Kind, Schema
 from kora_daemon.store.lookups import current_fields
-from kora_daemon.store.page import take_bytes
+from kora_daemon.store.page import take_bytes, take_deliveries
 from kora_daemon.store.postgres import queries
 from kora_daemon.store.postgres.adoption import adopt
 from kora_daemon.store.postgres.catalog import plan
@@ -30,6 +30,7 @@ from kora_daemon.store.postgres.connections import Connections
 from kora_daemon.store.postgres.names import (
     names_json,
     read_causal_key,
+    read_delivery,
     read_entry,
     read_memory,
     read_mention,
@@ -169,15 +170,21 @@ class PostgresStore:
                 rows = self._connections.fetch(queries.ENTRIES_WITHIN, [sequence, max(limit, 0), max_bytes])
             return take_bytes(map(read_entry, rows), max_bytes)
 
-    def entries_selected(
+    def deliveries_after(self, sequence: int, limit: int, max_bytes: int) -> list[DeliveryEntry]:
+        """The same, ready to be sent; see the contract."""
+        with self._connections.undamaged():
+            rows = self._connections.fetch(queries.DELIVERIES_WITHIN, [sequence, max(limit, 0), max_bytes])
+            return take_deliveries(map(read_delivery, rows), max_bytes)
+
+    def deliveries_selected(
         self, selectors: Sequence[Selector], after: int, upto: int, limit: int, max_bytes: int
-    ) -> list[LogEntry] | None:
+    ) -> list[DeliveryEntry] | None:
         """The entries in (after, upto] that any of the selectors selects, ascending; see the contract."""
         if not self._index_knows_all():
             return None
         wanted, bindings = selection(stored_selectors(selectors), after, upto, limit)
         rows = self._connections.fetch(queries.numbered(wanted), bindings)
-        return take_bytes(self.entries_at([sequence for (sequence,) in rows]), max_bytes)
+        return take_deliveries(self.deliveries_at([sequence for (sequence,) in rows]), max_bytes)
 
     def authors_selected(self, selectors: Sequence[Selector], after: int) -> set[str] | None:
         """Node ids of the entries above `after` that any of the selectors selects; see the contract."""
@@ -206,12 +213,12 @@ class PostgresStore:
         """The sequence number of a node up to which none is missing; see the contract."""
         return int(self._connections.fetch(queries.COMPLETE_UPTO, [stored_name(node_id), known])[0][0])
 
-    def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:
+    def deliveries_at(self, sequences: Sequence[int]) -> list[DeliveryEntry]:
         """The entries with these delivery sequences, in the order given; unknown ones are left out."""
         wanted = f"{{{','.join(map(str, sequences))}}}"
         with self._connections.undamaged():
             rows = self._connections.fetch(queries.ENTRIES_AT, [wanted])
-            found = {entry.sequence: entry for entry in map(read_entry, rows)}
+            found = {entry.sequence: entry for entry in map(read_delivery, rows)}
         return [found[sequence] for sequence in sequences if sequence in found]
 
     def sequence_of(self, operation_id: str) -> int | None:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from kora_daemon.materialization.replay import replayed_records
 from kora_daemon.materialization.scope_keys import Selector
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.materialization.upgrade import Upgrade
-from kora_daemon.model.delivery import CausalKey, LogEntry
+from kora_daemon.model.delivery import CausalKey, DeliveryEntry, LogEntry
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
@@ -29,7 +30,7 @@ from kora_daemon.store import queries, tables
 from kora_daemon.store import record_queries as records
 from kora_daemon.store.adoption import adopt
 from kora_daemon.store.lookups import current_fields
-from kora_daemon.store.page import take_bytes
+from kora_daemon.store.page import take_bytes, take_deliveries
 from kora_daemon.store.selection import ENDLESS, selection, with_blob
 from kora_daemon.store.shapes import ShapeCache
 from kora_daemon.store.sqlite.catalog import plan
@@ -153,16 +154,21 @@ class SqliteStore:
         with self._connections.rows(queries.ENTRIES_AFTER, (sequence, max(limit, 0))) as rows:
             return take_bytes(map(tables.entry_of, rows), max_bytes)
 
-    def entries_selected(
+    def deliveries_after(self, sequence: int, limit: int, max_bytes: int) -> list[DeliveryEntry]:
+        """The same, ready to be sent; see the contract."""
+        with self._connections.rows(queries.DELIVERIES_AFTER, (sequence, max(limit, 0))) as rows:
+            return take_deliveries(starmap(DeliveryEntry, rows), max_bytes)
+
+    def deliveries_selected(
         self, selectors: Sequence[Selector], after: int, upto: int, limit: int, max_bytes: int
-    ) -> list[LogEntry] | None:
+    ) -> list[DeliveryEntry] | None:
         """The entries in (after, upto] that any of the selectors selects, ascending; see the contract."""
         wanted, bindings = selection(selectors, after, upto, limit)
         with self._connections.reading() as connection, connection:  # one snapshot for both statements
             found = None
             if _index_knows_all(connection):
-                rows = connection.execute(queries.ENTRIES_SELECTED.format(sequences=wanted), bindings)
-                found = take_bytes(map(tables.entry_of, rows), max_bytes)
+                rows = connection.execute(queries.deliveries_in(wanted), bindings)
+                found = take_deliveries(starmap(DeliveryEntry, rows), max_bytes)
         return found
 
     def authors_selected(self, selectors: Sequence[Selector], after: int) -> set[str] | None:
@@ -191,10 +197,10 @@ class SqliteStore:
         with self._connections.rows(queries.COMPLETE_UPTO, (node_id, known)) as rows:
             return int(next(rows)[0])
 
-    def entries_at(self, sequences: Sequence[int]) -> list[LogEntry]:
+    def deliveries_at(self, sequences: Sequence[int]) -> list[DeliveryEntry]:
         """The entries with these delivery sequences, in the order given; unknown ones are left out."""
-        with self._connections.rows(queries.ENTRIES_AT, (json.dumps(list(sequences)),)) as rows:
-            found = {entry.sequence: entry for entry in map(tables.entry_of, rows)}
+        with self._connections.rows(queries.DELIVERIES_AT, (json.dumps(list(sequences)),)) as rows:
+            found = {entry.sequence: entry for entry in starmap(DeliveryEntry, rows)}
         return [found[sequence] for sequence in sequences if sequence in found]
 
     def sequence_of(self, operation_id: str) -> int | None:

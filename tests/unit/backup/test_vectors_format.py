@@ -11,8 +11,7 @@ import msgspec
 import pytest
 
 from kora_daemon.backup import BackupError, export_backup
-from kora_daemon.model.operation import Operation
-from kora_daemon.wire.json import encode_operation
+from kora_daemon.model.operation import Operation, encode_operation
 from tests.unit.backup.backup_files import Log, sections_of, verified
 
 Case = dict[str, Any]

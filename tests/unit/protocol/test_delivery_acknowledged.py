@@ -9,6 +9,7 @@ from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.delivery import WINDOW_BATCHES, WINDOW_BYTES, LogSpan
+from kora_daemon.server.tail import MAX_PAGE_BYTES
 from tests.support.downloads import applied, chain, grow, opened, passed_over, stall, streaming
 from tests.support.operations import entry
 from tests.support.rehearsal import Rehearsal
@@ -31,6 +32,13 @@ class TestTheWindow:
         sent = stage.show([entry(1, body=b"x" * WINDOW_BYTES)], upto=1)
         assert len(stage.reads) == 1
         assert applied(stage, *sent) == [do.ReadPage(LogSpan(1, 9))]
+
+    def test_the_next_page_is_read_while_the_client_has_the_last_one_to_take(self) -> None:
+        stage = opened(watermark=0, frontier=9)
+        stage.show([entry(1, body=b"x" * MAX_PAGE_BYTES)], upto=1)
+        assert stage.reads[1:] == [do.ReadPage(LogSpan(1, 9))]
+        stage.show([entry(2, body=b"x" * MAX_PAGE_BYTES)], upto=2)
+        assert len(stage.reads) == 2
 
 
 class TestAcknowledgments:

@@ -15,7 +15,7 @@ from msgspec import Raw
 from kora_daemon.server import neighbours as module
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.neighbours import Neighbours
-from kora_daemon.server.readers import Readers, encode_entry
+from kora_daemon.server.readers import Readers
 from kora_daemon.server.side_channels import SideChannels
 from kora_daemon.store.memory import MemoryStore
 from tests.support.peers import FakePeer
@@ -47,7 +47,7 @@ class Wire:
 class Scene:
     def __init__(self) -> None:
         hub = Hub(0)
-        self.side = SideChannels(hub, Readers(MemoryStore(), encode_entry), 16_384, ())
+        self.side = SideChannels(hub, Readers(MemoryStore()), 16_384, ())
         self.wire = Wire()
         self.neighbours = Neighbours(self.wire, self.side, hub.reaches)
 

@@ -12,7 +12,7 @@ from kora_daemon.model.view import View
 from kora_daemon.protocol.actions import ReadLog
 from kora_daemon.protocol.delivery import LogPositions, LogSpan
 from kora_daemon.server import readers as module
-from kora_daemon.server.readers import Readers, encode_entry
+from kora_daemon.server.readers import Readers
 from kora_daemon.store.contract import Store
 from tests.support.records import Node, apply, bring_to, schema_of
 from tests.support.stores import RECORD_STORES
@@ -34,7 +34,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def readers(store: Store) -> Readers:
-    return Readers(store, encode_entry, 1, SCOPED)
+    return Readers(store, 1, SCOPED)
 
 
 def pages(readers: Readers, view: View, after: int, upto: int) -> tuple[list[int], list[int]]:

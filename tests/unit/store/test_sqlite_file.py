@@ -14,8 +14,8 @@ from msgspec import Raw
 from kora_daemon.errors import StoreUnavailable
 from kora_daemon.store.queries import (
     AUTHORS_AFTER,
-    ENTRIES_AFTER,
-    ENTRIES_AT,
+    DELIVERIES_AFTER,
+    DELIVERIES_AT,
     ENTRIES_OF,
     FRONTIER,
     HISTORY,
@@ -303,8 +303,8 @@ def test_causal_keys_are_all_of_one_moment(store: SqliteStore) -> None:
         (KNOWN_IDS, 1),
         (VECTOR_OF, 1),
         (AUTHORS_AFTER, 1),
-        (ENTRIES_AFTER, 2),
-        (ENTRIES_AT, 1),
+        (DELIVERIES_AFTER, 2),
+        (DELIVERIES_AT, 1),
         (ENTRIES_OF, 3),
         (KEYS_ABOVE, 1),
         (POSITION, 0),

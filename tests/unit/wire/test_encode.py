@@ -9,8 +9,9 @@ import pytest
 from msgspec import Raw
 
 from kora_daemon.model.delivery import DeliveryBatch
+from kora_daemon.model.operation import encode_operation
 from kora_daemon.protocol import messages as say
-from kora_daemon.wire.json import decode, encode, encode_batch, encode_operation
+from kora_daemon.wire.json import decode, encode, encode_batch
 from tests.support.operations import batch_text, entry, frame_text, operation, wire_operation
 
 RECORDED: list[tuple[say.Message, str]] = [
