@@ -37,6 +37,7 @@ from kora_daemon.store.sqlite.connections import BUSY_TIMEOUT_MS, Connections, D
 from kora_daemon.store.sqlite.errors import translating
 from kora_daemon.store.sqlite.snapshot import SqliteSnapshot
 from kora_daemon.store.sqlite.transaction import SQL, SqliteTransaction
+from kora_daemon.store.states import KnownStates
 
 
 class SqliteStore:
@@ -61,6 +62,7 @@ class SqliteStore:
         self._node_id = ""
         self._schema: Schema | None = None
         self._shapes = ShapeCache()
+        self._known = KnownStates()
         self._connections = Connections(
             self._path, self._adopt, durability=durability, readers=readers, busy_timeout_ms=busy_timeout_ms
         )
@@ -72,6 +74,7 @@ class SqliteStore:
 
     def _adopt(self, connection: apsw.Connection) -> None:
         self._shapes.forget()
+        self._known.clear()
         self._node_id = adopt(connection.execute, str(self._path), self._wanted_node_id)
 
     def open(self) -> None:
@@ -90,10 +93,12 @@ class SqliteStore:
         """A write transaction; see the contract."""
         with self._connections.writing() as connection:
             try:
-                yield SqliteTransaction(self._connections, connection, self._shapes)
+                transaction = SqliteTransaction(self._connections, connection, self._shapes, self._known)
+                yield transaction
             except BaseException:
                 self._shapes.forget()
                 raise
+        self._known.end(transaction.position)
 
     def probe(self) -> None:
         """Make a durable write of a few bytes."""
@@ -247,7 +252,7 @@ class SqliteStore:
                     for step in upgrade.steps:
                         for statement in step.statements:
                             connection.execute(statement)
-                transaction = SqliteTransaction(self._connections, connection, self._shapes)
+                transaction = SqliteTransaction(self._connections, connection, self._shapes, self._known)
                 transaction.set_shapes(upgrade.shapes, upgrade.refills)
         self._schema = schema
         return upgrade
