@@ -82,4 +82,4 @@ def referred(operation: Operation) -> set[str]:
 
 def blob_keys(operation: Operation) -> set[int]:
     """The keys of what an operation refers to."""
-    return {blob_key(one) for one in referred(operation)}
+    return set(map(blob_key, referred(operation)))

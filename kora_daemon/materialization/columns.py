@@ -32,6 +32,10 @@ class Dialect(enum.Enum):
     POSTGRES = enum.auto()
 
 
+# To look a member up takes longer than all else that is done for most values.
+_SQLITE = Dialect.SQLITE
+
+
 def column_names(fields: Mapping[str, Any]) -> tuple[str, ...]:
     """The columns of a table in the order of `record_row`; `fields` has the collection's fields in schema order."""
     return ("id", *fields, "_created_at", "_updated_at", "_deleted")
@@ -40,7 +44,7 @@ def column_names(fields: Mapping[str, Any]) -> tuple[str, ...]:
 def column_type(kind: Kind, dialect: Dialect) -> str:
     """The declared type of a field's column."""
     form = _FORMS[kind]
-    return form.sqlite_type if dialect is Dialect.SQLITE else form.postgres_type
+    return form.sqlite_type if dialect is _SQLITE else form.postgres_type
 
 
 def column_value(kind: Kind, value: JsonValue, dialect: Dialect) -> ColumnValue:
@@ -48,7 +52,7 @@ def column_value(kind: Kind, value: JsonValue, dialect: Dialect) -> ColumnValue:
     if value is None:
         return None
     form = _FORMS[kind]
-    return form.to_sqlite(value) if dialect is Dialect.SQLITE else form.to_postgres(value)
+    return form.to_sqlite(value) if dialect is _SQLITE else form.to_postgres(value)
 
 
 def field_value(kind: Kind, column: object) -> FieldValue:
@@ -81,7 +85,7 @@ def shown_fields(kinds: Mapping[str, Kind] | None, record_id: str, state: Record
 
 def shown_value(kind: Kind, value: JsonValue) -> FieldValue:
     """A field's value as a query shows it."""
-    return field_value(kind, column_value(kind, value, Dialect.SQLITE))
+    return field_value(kind, column_value(kind, value, _SQLITE))
 
 
 def record_of(kinds: Mapping[str, Kind], row: Sequence[object]) -> dict[str, FieldValue]:
@@ -115,6 +119,8 @@ def _postgres_text(value: JsonValue) -> str | None:
 
 
 def _whole_characters(text: str) -> str:
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -52,9 +52,10 @@ _often_hashed = lru_cache(maxsize=4096, typed=True)(_hashed)
 
 def scope_keys(shape: Shape | None, operation: Operation, stamp: str | None) -> set[int]:
     """The keys of an operation with this stamp: by what it is judged by, what its record is, and what it refers to."""
-    found: set[int | None] = {*blob_keys(operation)}
+    blobs = blob_keys(operation)
     if shape is None or stamp is None or not shape.scoped:
-        return _present(found)
+        return blobs
+    found: set[int | None] = {*blobs}
     said, was = _members(read_data(operation)), _members(_previous(shape.scoped, operation))
     told = {} if stamp == EMPTY_STAMP else _members(read_json(stamp))
     for field in shape.scoped:
@@ -63,11 +64,7 @@ def scope_keys(shape: Shape | None, operation: Operation, stamp: str | None) -> 
         carried = said[field] if field in said else was.get(field, record)
         found.add(scope_key(operation.collection, field, record))
         found.add(scope_key(operation.collection, field, carried))
-    return _present(found)
-
-
-def _present(keys: Iterable[int | None]) -> set[int]:
-    return {key for key in keys if key is not None}
+    return {key for key in found if key is not None}
 
 
 def _members(value: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON value

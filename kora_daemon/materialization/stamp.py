@@ -46,28 +46,29 @@ def stamp_of(shape: Shape, state: RecordState, carried: Mapping[str, Any] | None
     unknown: list[str] = []
     kinds = shape.kinds
     fields = state.fields
-    if carried:
-        values = {
-            name: None for name in carried if name in kinds and carried[name] is not None and fields.get(name) is None
-        }
+    said = carried or {}
+    for name, value in said.items():
+        if value is not None and fields.get(name) is None and name in kinds:
+            values[name] = None
     for name, value in fields.items():
-        if value is None or name not in kinds or (carried and name in carried and _same(carried[name], value)):
+        if value is None or (kind := kinds.get(name)) is None or (name in said and _same(said[name], value)):
             continue
-        kind = kinds[name]
-        form = type(value)
         # What most values are, and shown as they are.
-        if (
-            (form is str and kind in _TEXT_KINDS and len(value) <= MAX_STAMPED_LENGTH and value.isascii())
-            or (form is bool and kind == "boolean")
-            or (form is int and kind == "number" and -_SMALL < value < _SMALL)
-        ):
-            values[name] = value
+        form = type(value)
+        if form is str:
+            plain = kind in _TEXT_KINDS and len(value) <= MAX_STAMPED_LENGTH and value.isascii()
+        elif form is int:
+            plain = kind == "number" and -_SMALL < value < _SMALL
         else:
-            shown = _shown(shape, name, kind, value)
-            if shown is _LEFT_OUT:
-                unknown.append(name)
-            elif shown is not None:
-                values[name] = shown
+            plain = form is bool and kind == "boolean"
+        if plain:
+            values[name] = value
+            continue
+        shown = _shown(shape, name, kind, value)
+        if shown is _LEFT_OUT:
+            unknown.append(name)
+        elif shown is not None:
+            values[name] = shown
     if unknown:
         values[UNKNOWN] = unknown
     return write_json(values) if values else EMPTY_STAMP

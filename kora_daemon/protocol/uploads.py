@@ -29,6 +29,8 @@ MAX_UNCOMMITTED_BYTES = 4 << 20
 MAX_READ_PAUSE_MS = 20_000
 """Clients give up on an acknowledgment after 30 s, so back-pressure has to end before."""
 
+_OK = IngestVerdict.OK
+
 
 class UploadLimits(Struct, frozen=True):
     """Limits of one session's uploads; 0 operations per minute = unlimited."""
@@ -112,11 +114,11 @@ class Uploads:
 
     def _check(self, operation: Operation, now_ms: int, may_be_large: bool) -> Rejection | None:
         verdict = judge_arrival(operation.timestamp, now_ms)
-        if verdict is IngestVerdict.TOO_FAR_AHEAD:
+        if verdict is not _OK:
+            if verdict is IngestVerdict.MALFORMED:
+                return _refuse(operation, "INVALID_TIMESTAMP", "The timestamp is no clock reading")
             text = f"Operation {operation.id!r} is stamped more than 60 s in the future: check the device's clock"
             raise ProtocolError(text, code="INVALID_TIMESTAMP")
-        if verdict is IngestVerdict.MALFORMED:
-            return _refuse(operation, "INVALID_TIMESTAMP", "The timestamp is no clock reading")
         if may_be_large and len(msgspec.json.encode(operation)) > self._limits.max_operation_bytes:
             text = f"An operation has at most {self._limits.max_operation_bytes} bytes"
             return _refuse(operation, "OPERATION_TOO_LARGE", text)

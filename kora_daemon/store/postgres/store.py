@@ -47,6 +47,7 @@ from kora_daemon.store.postgres.transaction import SQL, PostgresTransaction, rec
 from kora_daemon.store.postgres.writing import Row
 from kora_daemon.store.selection import ENDLESS, selection, with_blob
 from kora_daemon.store.shapes import ShapeCache
+from kora_daemon.store.states import KnownStates
 
 
 class PostgresStore:
@@ -78,6 +79,7 @@ class PostgresStore:
         """The largest delivery sequence that this server has seen given."""
         self._schema: Schema | None = None
         self._shapes = ShapeCache()
+        self._known = KnownStates()
         session = Session(url, application_name, durability, connect_timeout_s, statement_timeout_s, idle_timeout_s)
         self._connections = Connections(session, self._adopt, readers)
 
@@ -108,9 +110,10 @@ class PostgresStore:
     def transaction(self, locks: Sequence[RecordKey] = ()) -> Iterator[PostgresTransaction]:
         """A write transaction; see the contract. Waits for those of other daemons."""
         with self._forgetting(), self._connections.writing(queries.begin_write(locks)) as write:
-            transaction = PostgresTransaction(self._connections, write, self._shapes)
+            transaction = PostgresTransaction(self._connections, write, self._shapes, self._known)
             yield transaction
             transaction.finish()
+        self._known.end(transaction.position)
         self._given = max(self._given, transaction.reached)
 
     @contextmanager
@@ -264,7 +267,7 @@ class PostgresStore:
     def upgrade(self, schema: Schema, *, allow_destructive: bool = False) -> Upgrade:
         """Do that, as one write; see the contract. Daemons that start at the same time do it one after the other."""
         with self._forgetting(), self._connections.writing(queries.BEGIN_UPGRADE, patient=False) as write:
-            transaction = PostgresTransaction(self._connections, write, self._shapes)
+            transaction = PostgresTransaction(self._connections, write, self._shapes, self._known)
             upgrade = plan(write.fetch, schema)
             upgrade.check_consent(self._connections.name, allow_destructive=allow_destructive)
             if upgrade.is_needed:

@@ -28,6 +28,7 @@ from kora_daemon.store.postgres.record_sql import PostgresSql, is_comparable
 from kora_daemon.store.postgres.writing import Write
 from kora_daemon.store.row_writes import RowWrites
 from kora_daemon.store.shapes import ShapeCache
+from kora_daemon.store.states import KnownStates
 
 SQL = PostgresSql()
 _NAME_PLACES = [place for place, column in enumerate(tables.OPERATIONS.columns) if column.name in NAME_COLUMNS]
@@ -42,7 +43,7 @@ class PostgresTransaction:
 
     dialect = Dialect.POSTGRES
 
-    def __init__(self, connections: Connections, write: Write, shapes: ShapeCache) -> None:
+    def __init__(self, connections: Connections, write: Write, shapes: ShapeCache, states: KnownStates) -> None:
         self._connections = connections
         self._write = write
         self._shapes = shapes
@@ -52,19 +53,24 @@ class PostgresTransaction:
         self._counter, self._materialized, generation = write.begun
         self._next = self._counter + 1
         self._has_news = False
-        self._saved: dict[RecordKey, RecordState] = {}
+        self._known = states
         self._histories = Histories(write)
         self._restamped: list[tuple[str, str, str, bool]] = []
         shapes.refresh(generation, lambda: self._write.fetch(queries.SHAPES))
+        states.begin(self.position)
 
     def finish(self) -> None:
         """Write what has waited for the end; the counter goes with the commit."""
         self._restamp_all()
-        counter = (self._counter, self._materialized, self._shapes.generation)
         if self._has_news:
-            self._write.send(queries.ANNOUNCE, *counter, str(self._counter))
-        elif counter != self._begun:
-            self._write.send(queries.SET_COUNTER, *counter)
+            self._write.send(queries.ANNOUNCE, *self.position, str(self._counter))
+        elif self.position != self._begun:
+            self._write.send(queries.SET_COUNTER, *self.position)
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """The counter's row: it moves with everything that changes states."""
+        return self._counter, self._materialized, self._shapes.generation
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -146,15 +152,19 @@ class PostgresTransaction:
 
     def states(self, keys: Iterable[RecordKey]) -> dict[RecordKey, RecordState]:
         """The states of these records; one without operations is left out."""
-        asked = list(keys)
-        known = [key for key in asked if self._shapes.has_state(key)]
-        unknown = [key for key in asked if not self._shapes.has_state(key)]
-        self._histories.expect(unknown)
-        found = {key: state for key in unknown if (state := self._folded(key)) is not None}
-        if known:
-            for collection, record_id, text in self._write.fetch(queries.STATES, rows_json(known, (0, 1))):
+        saved: list[RecordKey] = []
+        unsaved: list[RecordKey] = []
+        for key in keys:
+            (saved if self._shapes.has_state(key) else unsaved).append(key)
+        self._histories.expect(unsaved)
+        found = {key: state for key in unsaved if (state := self._folded(key)) is not None}
+        found |= {key: state for key in saved if (state := self._known.get(key)) is not None}
+        unread = [key for key in saved if key not in found]
+        if unread:
+            for collection, record_id, text in self._write.fetch(queries.STATES, rows_json(unread, (0, 1))):
                 key = _key_of(collection, record_id)
-                found[key] = self._saved[key] = parse_state(text)
+                found[key] = state = parse_state(text)
+                self._known.put(key, state, len(text))
         return found
 
     def _folded(self, key: RecordKey) -> RecordState | None:
@@ -174,19 +184,22 @@ class PostgresTransaction:
         if not states:
             return
         writes = RowWrites(SQL, self.shapes)
+        known: list[tuple[str, str, str]] = []
+        others: list[tuple[str, str, str]] = []
         for key, state in states.items():
-            writes.add(key, state, self._saved.get(key))
-        for query, keys in (
-            (queries.UPDATE_STATES, states.keys() & self._saved.keys()),
-            (queries.SAVE_STATES, states.keys() - self._saved.keys()),
-        ):
-            if keys:
-                self._write.send(query, rows_json(((*key, state_text(states[key])) for key in keys), (0, 1)))
+            before = self._known.get(key)
+            writes.add(key, state, before)
+            (others if before is None else known).append((*key, state_text(state)))
+        for query, texts in ((queries.UPDATE_STATES, known), (queries.SAVE_STATES, others)):
+            if texts:
+                self._write.send(query, rows_json(texts, (0, 1)))
         for statement, rows in writes.statements():
             id_place = 0 if statement.startswith("INSERT") else len(rows[0]) - 1
             given = rows_json([list(map(_json_value, row)) for row in rows], (id_place,))
             self._write.send(queries.numbered(statement), given)
-        self._saved |= states
+        for collection, record_id, text in (*known, *others):
+            key = RecordKey(collection, record_id)
+            self._known.put(key, states[key], len(text))
 
     def live_ids(self, collection: str, where: Sequence[Condition], limit: int | None = None) -> list[str]:
         """The ids of at most `limit` live records that meet all conditions, ascending by code point."""
@@ -238,7 +251,7 @@ class PostgresTransaction:
         text, bindings = SQL.between("record_id", above, last)
         self._write.send(queries.numbered(queries.FORGET_RECORDS.format(bounds=text)), collection, *bindings, kept)
         materialized = self._materialized
-        self._saved.clear()  # whole rows, whatever is there
+        self._known.clear()  # whole rows, whatever is there
         self.save(states)
         self._materialized = materialized  # the others are as they were
 
@@ -307,7 +320,8 @@ class PostgresTransaction:
         self._write.send(queries.SET_FLOOR, str(self._counter))
         self._next, self._materialized = 1, 0
         self._has_news = True
-        self._restamped, self._saved = [], {}
+        self._restamped = []
+        self._known.clear()
         self._histories.expect(())
 
     def _shapes_changed(self) -> None:

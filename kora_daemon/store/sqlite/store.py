@@ -38,6 +38,7 @@ from kora_daemon.store.sqlite.connections import BUSY_TIMEOUT_MS, Connections, D
 from kora_daemon.store.sqlite.errors import translating
 from kora_daemon.store.sqlite.snapshot import SqliteSnapshot
 from kora_daemon.store.sqlite.transaction import SQL, SqliteTransaction
+from kora_daemon.store.states import KnownStates
 
 
 class SqliteStore:
@@ -62,6 +63,7 @@ class SqliteStore:
         self._node_id = ""
         self._schema: Schema | None = None
         self._shapes = ShapeCache()
+        self._known = KnownStates()
         self._connections = Connections(
             self._path, self._adopt, durability=durability, readers=readers, busy_timeout_ms=busy_timeout_ms
         )
@@ -73,6 +75,7 @@ class SqliteStore:
 
     def _adopt(self, connection: apsw.Connection) -> None:
         self._shapes.forget()
+        self._known.clear()
         self._node_id = adopt(connection.execute, str(self._path), self._wanted_node_id)
 
     def open(self) -> None:
@@ -91,10 +94,12 @@ class SqliteStore:
         """A write transaction; see the contract."""
         with self._connections.writing() as connection:
             try:
-                yield SqliteTransaction(self._connections, connection, self._shapes)
+                transaction = SqliteTransaction(self._connections, connection, self._shapes, self._known)
+                yield transaction
             except BaseException:
                 self._shapes.forget()
                 raise
+        self._known.end(transaction.position)
 
     def probe(self) -> None:
         """Make a durable write of a few bytes, on a disk that has room for more."""
@@ -254,7 +259,7 @@ class SqliteStore:
                     for step in upgrade.steps:
                         for statement in step.statements:
                             connection.execute(statement)
-                transaction = SqliteTransaction(self._connections, connection, self._shapes)
+                transaction = SqliteTransaction(self._connections, connection, self._shapes, self._known)
                 transaction.set_shapes(upgrade.shapes, upgrade.refills)
         self._schema = schema
         return upgrade

@@ -26,6 +26,7 @@ from kora_daemon.store.shapes import ShapeCache
 from kora_daemon.store.sqlite.connections import Binding, Connections
 from kora_daemon.store.sqlite.errors import translating
 from kora_daemon.store.sqlite.functions import JSON_KEY
+from kora_daemon.store.states import KnownStates, Position
 
 SQL = records.Sql(Dialect.SQLITE, lambda column: f"{JSON_KEY}({column})")
 
@@ -35,18 +36,25 @@ class SqliteTransaction:
 
     dialect = Dialect.SQLITE
 
-    def __init__(self, connections: Connections, connection: apsw.Connection, shapes: ShapeCache) -> None:
+    def __init__(
+        self, connections: Connections, connection: apsw.Connection, shapes: ShapeCache, states: KnownStates
+    ) -> None:
         self._connections = connections
         self._path = connections.path
         self._connection = connection
         self._shapes = shapes
-        self._saved: dict[RecordKey, RecordState] = {}
-        """States as they are in the database, of those that were read or written: their rows are there."""
+        self._known = states
         with translating(self._path):
             # One statement for all that a write has to know beforehand.
             ((self._frontier, self._floor, self._materialized, generation),) = connection.execute(queries.POSITION)
             shapes.refresh(generation, lambda: connection.execute(records.SHAPES))
+        states.begin(self.position)
         self._next = max(self._frontier, self._floor) + 1
+
+    @property
+    def position(self) -> Position:
+        """Moves with everything that changes states."""
+        return self._frontier, self._floor, self._materialized, self._shapes.generation
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
@@ -113,18 +121,20 @@ class SqliteTransaction:
 
     def states(self, keys: Iterable[RecordKey]) -> dict[RecordKey, RecordState]:
         """The states of these records; one without operations is left out."""
-        known: list[RecordKey] = []
+        unread: list[RecordKey] = []
         found: dict[RecordKey, RecordState] = {}
         for key in keys:
-            if self._shapes.has_state(key):
-                known.append(key)
-            elif (state := self._folded(key)) is not None:
+            has_state = self._shapes.has_state(key)
+            state = self._known.get(key) if has_state else self._folded(key)
+            if state is not None:
                 found[key] = state
-        if known:
-            for collection, record_id, text in self._execute(queries.STATES, (_list_text(known),)):
-                found[RecordKey(collection, record_id)] = self._saved[RecordKey(collection, record_id)] = parse_state(
-                    text
-                )
+            elif has_state:
+                unread.append(key)
+        if unread:
+            for collection, record_id, text in self._execute(queries.STATES, (_list_text(unread),)):
+                key = RecordKey(collection, record_id)
+                found[key] = state = parse_state(text)
+                self._known.put(key, state, len(text))
         return found
 
     def _folded(self, key: RecordKey) -> RecordState | None:
@@ -143,14 +153,14 @@ class SqliteTransaction:
         """Save states and write the rows that show them. Now no record is stale any more."""
         writes = RowWrites(SQL, self.shapes)
         for key, state in states.items():
-            writes.add(key, state, self._saved.get(key))
+            writes.add(key, state, self._known.get(key))
+        texts = {key: state_text(state) for key, state in states.items()}
         with translating(self._path):
-            self._connection.executemany(
-                records.SAVE_STATE, [(*key, state_text(state)) for key, state in states.items()]
-            )
+            self._connection.executemany(records.SAVE_STATE, [(*key, text) for key, text in texts.items()])
             for statement, rows in writes.statements():
                 self._connection.executemany(statement, rows)
-            self._saved |= states
+            for key, text in texts.items():
+                self._known.put(key, states[key], len(text))
             if self._materialized != self._frontier:
                 self._set_meta("materialized", self._frontier)
                 self._materialized = self._frontier
@@ -197,7 +207,7 @@ class SqliteTransaction:
         bounds, bindings = SQL.between("record_id", after, upto)
         self._execute(queries.FORGET_RECORDS.format(bounds=bounds), (collection, *bindings, kept))
         materialized = self._materialized
-        self._saved.clear()  # whole rows, whatever is there
+        self._known.clear()  # whole rows, whatever is there
         self.save(states)
         if materialized != self._materialized:  # the others are as they were
             self._materialized = materialized
@@ -249,7 +259,7 @@ class SqliteTransaction:
             self._execute(queries.EMPTY.format(table=table))
         self._connection.executemany(tables.RAISE_VECTOR, [(node, number, 0) for node, number in vector.items()])
         self._frontier, self._next = 0, 1
-        self._saved.clear()
+        self._known.clear()
         self._set_meta("materialized", 0)
         self._materialized = 0
 
