@@ -61,8 +61,8 @@ Acked = Callable[[float], None]
 class Client:
     """A device; it may come and go. Times are those of `now_s`.
 
-    `on_taken` is told of each batch that was taken, `on_presence` of others, `on_end` that a connection is gone which
-    was not closed from here.
+    `on_welcome` is told that the server has let it in, `on_taken` of each batch that was taken, `on_presence` of
+    others. A connection that ends and was not closed from here is trouble, unless it `may_be_dropped`.
     """
 
     def __init__(self, ground: Ground, watermark: int = 0) -> None:
@@ -72,7 +72,8 @@ class Client:
         self.state = State.CLOSED
         self.on_taken: Callable[[Client, say.Delivered, float], None] | None = None
         self.on_presence: Callable[[Client, say.Presence, float], None] | None = None
-        self.on_end: Callable[[Client], None] | None = None
+        self.on_welcome: Callable[[Client], None] | None = None
+        self.may_be_dropped = False
         self.opened_at = self.greeted_at = self.first_at = self.streaming_at = 0.0
         self.arrived = self.taken = self.repeats = self.gaps = self.frames_in = self.bytes_in = 0
         self.waiting: dict[str, tuple[say.Batch, Acked]] = {}
@@ -144,10 +145,9 @@ class Client:
 
     def _lost(self, reason: str | None) -> None:
         if self.state is not State.CLOSED:
-            self._ground.trouble[f"connection ended: {reason}"] += 1
+            if not self.may_be_dropped:
+                self._ground.trouble[f"connection ended: {reason}"] += 1
             self._drop()
-            if self.on_end is not None:
-                self.on_end(self)
 
     def _connected(self, _mask: int) -> None:
         error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -240,6 +240,8 @@ class Client:
             self.watermark = 0
         for batch, _ in list(self.waiting.values()):
             self.send(batch.frame)
+        if self.on_welcome is not None:
+            self.on_welcome(self)
 
     def _deliver(self, batch: say.Delivered, at: float) -> None:
         number = len(batch.operations)

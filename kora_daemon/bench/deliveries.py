@@ -17,8 +17,8 @@ class Deliveries:
     """Counts what every listener takes. An operation is planned, then due, then delivered to each of them.
 
     `each` has the time from due to taken of each delivery, `all` of the last one of each operation. A listener that was
-    away when an operation was due is late by that: such deliveries count (`caught_up`), their times do not. Nor do those
-    of operations that were never marked as due.
+    away when an operation was due is late by that: such deliveries count (`caught_up`), their times do not. Nor do
+    those of operations that were never marked as due.
     """
 
     def __init__(self) -> None:
@@ -29,6 +29,11 @@ class Deliveries:
         self._due = array("d")
         self._left = array("l")
         self._seen: list[bytearray] = []
+
+    @property
+    def listeners(self) -> int:
+        """To how many each of them goes."""
+        return len(self._seen)
 
     @property
     def planned(self) -> int:

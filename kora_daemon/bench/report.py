@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, field
@@ -29,7 +30,7 @@ class Report(Struct):
         return {
             "mode": self.mode,
             "ok": self.is_clean,
-            "parameters": self.parameters,
+            "parameters": {name: str(one) if isinstance(one, Path) else one for name, one in self.parameters.items()},
             **self.figures,
             "problems": self.problems,
         }

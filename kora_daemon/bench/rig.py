@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import socket
 from collections import Counter, deque
@@ -11,12 +12,16 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from kora_daemon.bench.client import Address, Client, Ground, State
+from kora_daemon.bench.deliveries import Deliveries
 from kora_daemon.bench.footprint import Watch
-from kora_daemon.bench.loop import Loop
+from kora_daemon.bench.loop import Loop, now_s
 from kora_daemon.bench.messages import Hearing
 from kora_daemon.bench.own_daemon import OwnDaemon, own_daemon
+from kora_daemon.bench.report import Figures, lost_and_doubled
 from kora_daemon.errors import KoraError
 
+_QUIET_S = 0.2
+"""Before the clock starts: what the last connections set off is over."""
 _OPENING = 64
 """Clients that connect at a time."""
 
@@ -84,6 +89,23 @@ class Rig:
             self.trouble[f"timeout: {what}"] += 1
         return ended
 
+    def begin(self) -> float:
+        """The clock starts, now that everything is made; the moment."""
+        self.loop.rest(_QUIET_S)
+        gc.collect()
+        gc.freeze()
+        self.watch.begin()
+        return now_s()
+
+    def seconds_since(self, began: float) -> float:
+        """How long ago that was."""
+        return now_s() - began
+
+    def pause(self, client: Client, seconds: float) -> None:
+        """Let a client read nothing for so long."""
+        client.pause()
+        self.loop.at(now_s() + seconds, lambda _moment: client.resume())
+
     def read_log(self, watermark: int = 0) -> tuple[Client, Counter[str]]:
         """A fresh client that has read what is stored behind a watermark, and how often it has got each operation."""
         reader, ids = self.client(watermark), Counter[str]()
@@ -91,6 +113,26 @@ class Rig:
         self.open([reader])
         reader.close()
         return reader, ids
+
+    def check_log(self, watermark: int, expected: int) -> int:
+        """Whether that many operations are stored behind a watermark, once each; how many there are."""
+        _, ids = self.read_log(watermark)
+        self.trouble.update(lost_and_doubled(expected, len(ids), ids.total() - len(ids), "operations in the log"))
+        return len(ids)
+
+    def judge(self, deliveries: Deliveries) -> None:
+        """Whether everybody has got everything once."""
+        expected = deliveries.planned * deliveries.listeners
+        self.trouble.update(lost_and_doubled(expected, deliveries.delivered, deliveries.doubled, "deliveries"))
+
+    def traffic(self, clients: Sequence[Client]) -> Figures:
+        """How often the average operation was sent to each of them, and what else was sent in vain."""
+        taken = sum(one.taken for one in clients)
+        return {
+            "arrivedPerOperation": round(sum(one.arrived for one in clients) / max(1, taken), 2),
+            "repeats": sum(one.repeats for one in clients),
+            "gaps": sum(one.gaps for one in clients),
+        }
 
     def close(self) -> None:
         """All connections end."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from array import array
 from math import ceil
 
-Percentiles = dict[str, float | None]
-"""p50, p90, p99 and max, in ms; None when nothing was measured."""
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
 class Samples:
@@ -24,11 +23,9 @@ class Samples:
         """Forget them all."""
         del self._seconds[:]
 
-    def percentiles_ms(self) -> Percentiles:
-        """Of all samples."""
+    def percentiles_ms(self) -> dict[str, float | None]:
+        """p50, p90, p99 and max of all samples, in ms; None when there are none."""
         ordered = sorted(self._seconds)
-
-        def at(share: float) -> float | None:
-            return round(ordered[ceil(share * len(ordered)) - 1] * 1000, 3) if ordered else None
-
-        return {"p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "max": at(1.0)}
+        if not ordered:
+            return dict.fromkeys(PERCENTILES)
+        return {name: round(ordered[ceil(share * len(ordered)) - 1] * 1000, 3) for name, share in PERCENTILES.items()}

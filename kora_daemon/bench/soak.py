@@ -14,14 +14,15 @@ from typing import Any, TextIO
 from kora_daemon.bench import messages as say
 from kora_daemon.bench.client import State
 from kora_daemon.bench.deliveries import Deliveries
-from kora_daemon.bench.load import amount
+from kora_daemon.bench.load import PAYLOAD, amount, file
 from kora_daemon.bench.loop import now_s
 from kora_daemon.bench.operations import Author
-from kora_daemon.bench.report import Figures, lost_and_doubled
+from kora_daemon.bench.report import Figures
 from kora_daemon.bench.rig import Rig
 from kora_daemon.bench.samples import Samples
 from kora_daemon.bench.sending import Pace
 from kora_daemon.bench.verdict import judged
+from kora_daemon.errors import KoraError
 
 _ENDLESS = 2**62
 _RECORDS = 250
@@ -40,16 +41,21 @@ class SoakLoad:
     away: float = amount(2, "Seconds that they are away.", least=0)
     presence: float = amount(4, "Presence updates a second, of all listeners together.", least=0.01)
     interval: float = amount(60, "Seconds between two samples.", least=0.1)
-    payload: int = amount(120, "Bytes of the longest field.")
+    payload: int = amount(120, PAYLOAD)
+    samples: Path | None = file("For the samples: a line of JSON each, as soon as it is taken.")  # noqa: RUF009
 
 
-def run(rig: Rig, load: SoakLoad, samples_to: Path | None = None) -> Figures:
-    """Load the server, sample it, and judge. Each sample is a line of JSON in `samples_to` as soon as it is taken.
-
-    Raises OSError when that file can't be written.
-    """
-    with nullcontext() if samples_to is None else samples_to.open("w") as lines:
+def run(rig: Rig, load: SoakLoad) -> Figures:
+    """Load the server, sample it, and judge. Raises KoraError when the file for the samples can't be written."""
+    with nullcontext() if load.samples is None else _opened(load.samples) as lines:
         return _Soak(rig, load, lines).run()
+
+
+def _opened(path: Path) -> TextIO:
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise KoraError(f"{path} can't be written: {error.strerror}") from error
 
 
 class _Soak:
@@ -176,13 +182,11 @@ class _Soak:
 
     def _settle(self) -> None:
         """Everybody comes back and gets what is missing; then the log has everything once."""
-        deliveries, trouble = self._deliveries, self._rig.trouble
+        deliveries = self._deliveries
         self._rig.loop.rest(self._load.away)
         self._rig.wait(lambda: all(one.is_streaming for one in self._everybody), "devices that did not come back")
         self._rig.wait(lambda: not self._unacknowledged and deliveries.is_complete, "what did not arrive")
-        expected = deliveries.planned * len(self._listeners)
-        trouble.update(lost_and_doubled(expected, deliveries.delivered, deliveries.doubled, "deliveries"))
+        self._rig.judge(deliveries)
         for client in self._everybody:
             client.close()
-        _, ids = self._rig.read_log(self._start)
-        trouble.update(lost_and_doubled(deliveries.planned, len(ids), ids.total() - len(ids), "operations in the log"))
+        self._rig.check_log(self._start, deliveries.planned)
