@@ -49,7 +49,7 @@ def run(rig: Rig, load: IngestLoad) -> Figures:
         "seconds": round(seconds, 3),
         "operationsPerSecond": round(acknowledged / seconds),
         "ackMs": acks.percentiles_ms(),
-        "arrivedPerOperation": round(sum(one.arrived for one in clients) / max(1, acknowledged * load.clients), 2),
+        **(rig.traffic(clients) if load.clients > 1 else {}),
         **costs,
     }
 
