@@ -19,7 +19,7 @@ import tomli_w
 from kora_daemon.bench.operations import SCHEMA
 from kora_daemon.errors import KoraError
 
-_READY_TIMEOUT_S = 60.0
+_READY_TIMEOUT_S = 120.0
 _END_TIMEOUT_S = 30.0
 
 
