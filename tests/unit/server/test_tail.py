@@ -261,7 +261,7 @@ class TestMemory:
 
         watched: list[weakref.ref[Watched]] = []
         tail = Tail(0, max_bytes=1_000_000)
-        for number in range(1, 5_001):
+        for number in range(1, 3_901):
             one = Watched(number, f"op-{number}", "node-b", "todos", b"x" * 100)
             watched.append(weakref.ref(one))
             tail.extend([one])
