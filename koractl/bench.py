@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import Field, asdict, fields
 from enum import StrEnum
@@ -88,6 +89,8 @@ def _command(name: str, mode: Mode) -> Callable[..., None]:
     def command(*, as_json: bool, debug: bool, **given: Any) -> None:  # noqa: ANN401  as the signature below says
         del debug
         load = mode.load(**{one.name: given[one.name] for one in loads})
+        # A daemon that was started for this does not outlive it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         with rig(_subject(**{one: given[one] for one in subjects})) as made:
             figures = mode.run(made, load)
         problems = {what: times for what, times in made.trouble.items() if times}

@@ -66,8 +66,8 @@ class Rig:
         """So many of them."""
         return [self.client(watermark) for _ in range(number)]
 
-    def open(self, clients: Sequence[Client], at_once: int = _OPENING) -> bool:
-        """Bring clients into the stream; False when not all of them got there in time."""
+    def open(self, clients: Sequence[Client], at_once: int = _OPENING) -> None:
+        """Bring clients into the stream; who does not get there in time is trouble."""
         waiting, opening = deque(clients), list[Client]()
 
         def all_are_in() -> bool:
@@ -80,14 +80,11 @@ class Rig:
             return not opening
 
         self.wait(all_are_in, "connections that did not get into the stream")
-        return all(one.is_streaming for one in clients)
 
-    def wait(self, done: Callable[[], bool], what: str, patience_s: float | None = None) -> bool:
-        """Run until `done()`; False, and in trouble for `what`, when that takes too long."""
-        ended = self.loop.run(done, self.patience_s if patience_s is None else patience_s)
-        if not ended:
+    def wait(self, done: Callable[[], bool], what: str, patience_s: float | None = None) -> None:
+        """Run until `done()`; in trouble for `what` when that takes too long."""
+        if not self.loop.run(done, self.patience_s if patience_s is None else patience_s):
             self.trouble[f"timeout: {what}"] += 1
-        return ended
 
     def begin(self) -> float:
         """The clock starts, now that everything is made; the moment."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,6 +127,25 @@ def test_it_starts_a_daemon_of_its_own_and_prints_a_table(bench: Bench) -> None:
     assert re.search(r"│ deliveries +│ 8 +│", found.out)
     assert re.search(r"│ delivery ms +│ p50 \S+  p90 \S+  p99 \S+  max \S+ │", found.out)
     assert re.search(r"│ server: cpu ms per 1000 deliveries +│ [\d.,]+ +│", found.out)
+
+
+def test_ended_from_outside_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "koractl", "bench", "idle", "--clients", "1", "--seconds", "3600"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+    ) as run:
+        try:
+            deadline = time.monotonic() + 60
+            while not list(tmp_path.glob("kora-bench-*/kora.db")):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            run.terminate()
+            assert run.communicate(timeout=60) == (None, b"")
+            assert run.returncode == 130
+        finally:
+            run.kill()
+    assert not list(tmp_path.iterdir())
 
 
 def _lose_one(message: dict[str, Any]) -> None:
