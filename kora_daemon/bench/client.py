@@ -10,7 +10,7 @@ import base64
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -74,6 +74,7 @@ class Client:
         self.on_presence: Callable[[Client, say.Presence, float], None] | None = None
         self.on_welcome: Callable[[Client], None] | None = None
         self.may_be_dropped = False
+        self.queries: Sequence[object] = ()
         self.opened_at = self.greeted_at = self.first_at = self.streaming_at = 0.0
         self.arrived = self.taken = self.repeats = self.gaps = self.frames_in = self.bytes_in = 0
         self.waiting: dict[str, tuple[say.Batch, Acked]] = {}
@@ -201,7 +202,7 @@ class Client:
             self._lost(status)
             return b""
         self.state = State.GREETING
-        self.send(say.handshake(self.node_id, self.watermark, self._ground.token))
+        self.send(say.handshake(self.node_id, self.watermark, self._ground.token, self.queries))
         return rest
 
     def _hear(self, opcode: int, payload: bytes, at: float) -> None:

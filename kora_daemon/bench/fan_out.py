@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from kora_daemon.bench import messages as say
 from kora_daemon.bench.deliveries import Deliveries
-from kora_daemon.bench.load import PAYLOAD, UPDATES, amount
-from kora_daemon.bench.operations import Author, chunks, records_for
+from kora_daemon.bench.filling import fill
+from kora_daemon.bench.load import PAYLOAD, PRELOAD, UPDATES, amount
+from kora_daemon.bench.operations import Author, chunks, records_for, subset
 from kora_daemon.bench.report import Figures
 from kora_daemon.bench.rig import Rig
 from kora_daemon.bench.samples import Samples
@@ -19,18 +20,25 @@ class FanOutLoad:
     """Who writes, and who listens."""
 
     listeners: int = amount(100, "Devices that listen.")
+    views: int = amount(
+        1, "Query subsets that listeners take turns at: different views, though all show everything."
+    )
     operations: int = amount(500, "Operations that one device writes.")
     rate: float = amount(0, "Operations a second; 0: as fast as they are acknowledged.", least=0)
     batch: int = amount(1, "Operations in a batch.")
     window: int = amount(4, "Batches that are not acknowledged yet, at most; with a rate there is no such limit.")
+    preload: int = amount(0, PRELOAD, least=0)
     updates: int = amount(3, UPDATES, least=0)
     payload: int = amount(120, PAYLOAD)
 
 
 def run(rig: Rig, load: FanOutLoad) -> Figures:
     """Measure it."""
-    start = rig.read_log()[0].watermark
+    start = fill(rig, load.preload, load.updates, load.payload)
     listeners, writer = rig.clients(load.listeners, start), rig.client(start)
+    if load.views > 1:
+        for number, one in enumerate(listeners):
+            one.queries = subset(number % load.views)
     deliveries, acks = Deliveries(), Samples()
     deliveries.listen(listeners)
     author = Author(writer.node_id, payload_bytes=load.payload, records=records_for(load.operations, load.updates))

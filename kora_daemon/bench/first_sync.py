@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kora_daemon.bench import messages as say
-from kora_daemon.bench.client import Client, State
-from kora_daemon.bench.load import PAYLOAD, UPDATES, amount
+from kora_daemon.bench.client import Client
+from kora_daemon.bench.filling import fill
+from kora_daemon.bench.load import PAYLOAD, PRELOAD, UPDATES, amount
 from kora_daemon.bench.loop import now_s
-from kora_daemon.bench.operations import Author, chunks, records_for
 from kora_daemon.bench.report import Figures
 from kora_daemon.bench.rig import Rig
 from kora_daemon.bench.samples import Samples
-from kora_daemon.bench.sending import Window
-
-_AT_A_TIME = 20_000
-"""Operations that are made and uploaded before the next ones are."""
-_BATCH, _WINDOW = 200, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +19,7 @@ class FirstSyncLoad:
     """Who downloads how much."""
 
     clients: int = amount(1, "Devices that download, all at once.")
-    preload: int = amount(20_000, "Operations that the log has at least; what is missing is uploaded first.", least=0)
+    preload: int = amount(20_000, PRELOAD, least=0)
     rounds: int = amount(3, "How often; times are those of the median round.")
     pause: float = amount(0, "Seconds for which each device reads nothing, right after it was let in.", least=0)
     updates: int = amount(3, UPDATES, least=0)
@@ -34,8 +28,7 @@ class FirstSyncLoad:
 
 def run(rig: Rig, load: FirstSyncLoad) -> Figures:
     """Measure it."""
-    _fill(rig, load)
-    expected = rig.read_log()[0].watermark
+    expected = fill(rig, load.preload, load.updates, load.payload)
     first, streaming = Samples(), Samples()
     rounds: list[tuple[float, int, int, int]] = []
     rig.begin()
@@ -79,20 +72,3 @@ def _download(rig: Rig, clients: Sequence[Client], pause_s: float) -> float:
         one.close()
     rig.loop.rest(0.05)
     return seconds
-
-
-def _fill(rig: Rig, load: FirstSyncLoad) -> None:
-    start = rig.read_log()[0].watermark
-    missing = load.preload - start
-    if missing <= 0:
-        return
-    writer, acks = rig.client(start), Samples()
-    author = Author(writer.node_id, payload_bytes=load.payload, records=records_for(missing, load.updates))
-    rig.open([writer])
-    while missing > 0 and writer.state is State.STREAMING:
-        batches = [say.upload(one) for one in chunks(author.write(min(missing, _AT_A_TIME)), _BATCH)]
-        window = Window(writer, batches, _WINDOW, acks)
-        window.begin()
-        rig.wait(lambda: not window.left, "uploads that were not acknowledged")  # noqa: B023  it waits right here
-        missing -= _AT_A_TIME
-    writer.close()

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from kora_daemon.bench import messages as say
 from kora_daemon.bench.client import Client
-from kora_daemon.bench.load import PAYLOAD, UPDATES, amount
+from kora_daemon.bench.filling import fill
+from kora_daemon.bench.load import PAYLOAD, PRELOAD, UPDATES, amount
 from kora_daemon.bench.operations import Author, chunks, records_for
 from kora_daemon.bench.report import Figures
 from kora_daemon.bench.rig import Rig
@@ -22,13 +23,14 @@ class IngestLoad:
     operations: int = amount(10_000, "Operations that each uploads.")
     batch: int = amount(100, "Operations in a batch.")
     window: int = amount(4, "Batches of a device that are not acknowledged yet, at most.")
+    preload: int = amount(0, PRELOAD, least=0)
     updates: int = amount(3, UPDATES, least=0)
     payload: int = amount(120, PAYLOAD)
 
 
 def run(rig: Rig, load: IngestLoad) -> Figures:
     """Measure it."""
-    start = rig.read_log()[0].watermark
+    start = fill(rig, load.preload, load.updates, load.payload)
     clients, acks = rig.clients(load.clients, start), Samples()
     windows = [_prepared(one, load, acks) for one in clients]
     rig.open(clients)

@@ -6,6 +6,7 @@ from dataclasses import field
 from typing import Any
 
 PAYLOAD = "Bytes of the longest field."
+PRELOAD = "Operations that the log has at least; what is missing is uploaded first."
 UPDATES = "How often each record is updated after it was inserted; 0: never."
 AT_ONCE = "Devices that connect at a time."
 

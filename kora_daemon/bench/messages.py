@@ -129,9 +129,9 @@ def message_id() -> str:
     return f"{_RUN}-{next(_NUMBERS):x}"
 
 
-def handshake(node_id: str, watermark: int, token: str | None) -> bytes:
-    """The frame that opens a session of a current client, which goes on from its watermark."""
-    said = {
+def handshake(node_id: str, watermark: int, token: str | None, queries: Sequence[object]) -> bytes:
+    """The frame that opens a session of a current client: where it goes on, and its live queries if it has any."""
+    said: dict[str, object] = {
         "type": "handshake",
         "messageId": message_id(),
         "nodeId": node_id,
@@ -140,7 +140,11 @@ def handshake(node_id: str, watermark: int, token: str | None) -> bytes:
         "supportedWireFormats": ["json"],
         "lastDeliverySequence": watermark,
     }
-    return masked_frame(_encode(said if token is None else {**said, "authToken": token}))
+    if token is not None:
+        said["authToken"] = token
+    if queries:
+        said["syncQueries"] = queries
+    return masked_frame(_encode(said))
 
 
 def upload(operations: Sequence[Operation]) -> Batch:

@@ -97,6 +97,12 @@ class Author:
         return f"{number} {_FILLER * (self._payload_bytes // len(_FILLER) + 1)}"[: max(self._payload_bytes, 1)]
 
 
+def subset(number: int) -> list[dict[str, Any]]:
+    """Live queries of a client: no two of these are equal, and all records match each of them."""
+    wheres: list[dict[str, Any]] = [{"completed": True}, {"completed": False}, {"userId": f"nobody-{number}"}]
+    return [{"collection": COLLECTION, "where": where} for where in wheres]
+
+
 def records_for(operations: int, updates: int) -> int:
     """How many records there are when each is updated so many times; 0: nothing is updated."""
     return -(-operations // (updates + 1)) if updates else 0

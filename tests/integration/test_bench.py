@@ -79,8 +79,8 @@ def measured(bench: Bench, daemon: Daemon) -> Bench:
 
 
 SHORT = {
-    "ingest": ("--clients 2 --operations 30 --batch 10", {"operations": 60, "stored": 60}),
-    "fan-out": ("--listeners 3 --operations 10", {"deliveries": 30, "gaps": 0, "arrivedPerOperation": 1.0}),
+    "ingest": ("--clients 2 --operations 30 --batch 10 --preload 20", {"operations": 60, "stored": 60}),
+    "fan-out": ("--listeners 3 --operations 10 --views 2", {"deliveries": 30, "gaps": 0, "arrivedPerOperation": 1.0}),
     "first-sync": ("--clients 2 --preload 50 --rounds 1 --pause 0.05", {"arrivedPerOperation": 1.0}),
     "connect": ("--clients 5 --at-once 2", {"connected": 5}),
     "idle": ("--clients 3 --seconds 0.1", {"connections": 3, "framesWhileIdle": 0}),
