@@ -20,9 +20,7 @@ class FanOutLoad:
     """Who writes, and who listens."""
 
     listeners: int = amount(100, "Devices that listen.")
-    views: int = amount(
-        1, "Query subsets that listeners take turns at: different views, though all show everything."
-    )
+    views: int = amount(1, "Query subsets that listeners take turns at: different views, though all show everything.")
     operations: int = amount(500, "Operations that one device writes.")
     rate: float = amount(0, "Operations a second; 0: as fast as they are acknowledged.", least=0)
     batch: int = amount(1, "Operations in a batch.")

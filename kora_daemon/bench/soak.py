@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from kora_daemon.bench import messages as say
 from kora_daemon.bench.client import State
 from kora_daemon.bench.deliveries import Deliveries
+from kora_daemon.bench.filling import fill
 from kora_daemon.bench.load import PAYLOAD, amount, file
 from kora_daemon.bench.loop import now_s
 from kora_daemon.bench.operations import Author
@@ -41,6 +42,7 @@ class SoakLoad:
     away: float = amount(2, "Seconds that they are away.", least=0)
     presence: float = amount(4, "Presence updates a second, of all listeners together.", least=0.01)
     interval: float = amount(60, "Seconds between two samples.", least=0.1)
+    preload: int = amount(50_000, "Operations that the log has at least, before: so that caches are full.", least=0)
     payload: int = amount(120, PAYLOAD)
     samples: Path | None = file("For the samples: a line of JSON each, as soon as it is taken.")  # noqa: RUF009
 
@@ -64,7 +66,7 @@ class _Soak:
         self._load = load
         self._lines = lines
         self._random = random.Random(7)  # noqa: S311  a schedule, the same in each run
-        self._start = rig.read_log()[0].watermark
+        self._start = fill(rig, load.preload, _RECORDS, load.payload)
         self._writers = rig.clients(load.writers, self._start)
         self._listeners = rig.clients(load.listeners, self._start)
         self._everybody = [*self._writers, *self._listeners]
