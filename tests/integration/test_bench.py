@@ -87,7 +87,7 @@ SHORT = {
     "mixed": ("--writers 2 --listeners 3 --rate 100 --seconds 0.2 --batch 2", {"operations": 20, "deliveries": 60}),
     "awareness": ("--clients 3 --rate 20 --seconds 0.2", {"updates": 12}),
     "soak": (
-        "--minutes 0.02 --interval 0.5 --preload 0 --writers 2 --listeners 3 --rate 30 --reconnects 180 --away 0.1 --presence 20",
+        "--minutes 0.02 --interval 0.5 --preload 0 --writers 2 --listeners 3 --rate 30 --reconnects 180 --away 0.1",
         {"samples": 2, "verdict": {}},
     ),
 }
