@@ -14,6 +14,7 @@ from kora_daemon.errors import ConfigError, KoraError
 from koractl import (
     apply,
     backups,
+    bench,
     blobs,
     config,
     doctor,
@@ -61,6 +62,7 @@ app.add_typer(blobs.app, name="blobs")
 app.add_typer(config.app, name="config")
 app.add_typer(token.app, name="token")
 app.command("doctor")(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 app.command("man")(manual.man)
 app.command("version")(version.version)
 

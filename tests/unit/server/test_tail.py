@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 
 import pytest
 from msgspec.structs import replace
@@ -253,6 +254,20 @@ class TestMemory:
         assert tail.floor == 15  # 1,000 each with what an entry costs
         assert tail.page(ALL, 14, 20) is None
         assert sequences(tail.page(ALL, 15, 20)) == [16, 17, 18, 19, 20]
+
+    def test_what_is_dropped_is_soon_let_go_of(self) -> None:
+        class Watched(DeliveryEntry, weakref=True, gc=True):
+            pass
+
+        watched: list[weakref.ref[Watched]] = []
+        tail = Tail(0, max_bytes=1_000_000)
+        for number in range(1, 3_901):
+            one = Watched(number, f"op-{number}", "node-b", "todos", b"x" * 100)
+            watched.append(weakref.ref(one))
+            tail.extend([one])
+        del one
+        alive = sum(one() is not None for one in watched)
+        assert 2_000 <= tail.frontier - tail.floor <= alive < tail.frontier - tail.floor + 1_000
 
     def test_a_commit_larger_than_the_tail_leaves_its_newest_part(self) -> None:
         tail = Tail(0, max_bytes=5_000)
