@@ -1,8 +1,8 @@
 """How costs grow: with the log, with the history of a record, with listeners, and with their views.
 
-`python -m tests.benchmarks.bench_curves [CURVE ...]`: of log, history, listeners, views; by default all, a quarter of an
-hour. Each point is `kora bench` against a fresh daemon (SQLite, schema), the best of three runs, since what neighbours
-add is noise. Prints tables and charts as docs/performance.md has them.
+`python -m tests.benchmarks.bench_curves [CURVE ...]`: of log, history, listeners, views; by default all, for half an
+hour. Each point is `kora bench` against a fresh daemon (SQLite, schema), the best of three runs: neighbours only add.
+Prints tables and charts as docs/performance.md has them.
 """
 
 from __future__ import annotations
