@@ -26,6 +26,7 @@ from koractl import (
     serve,
     tables,
     token,
+    torture,
     version,
 )
 from koractl.options import DebugOption, Invocation
@@ -61,6 +62,7 @@ app.add_typer(blobs.app, name="blobs")
 app.add_typer(config.app, name="config")
 app.add_typer(token.app, name="token")
 app.command("doctor")(doctor.doctor)
+app.command("torture")(torture.torture)
 app.command("man")(manual.man)
 app.command("version")(version.version)
 

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from kora_daemon.server import polling_sessions as module
 from kora_daemon.server.luggage import Luggage, LuggageRoom
 from kora_daemon.server.polling import PollingOptions, PollingTransport, SessionOver
-from kora_daemon.server.polling_sessions import PollingSessions, TooManySessions
+from kora_daemon.server.polling_sessions import PollingSessions, NoSession
 from kora_daemon.server.services import Origin
 from kora_daemon.server.transport import Transport
 from kora_daemon.wire.frame import Frame
@@ -191,9 +191,9 @@ async def test_of_ends_as_of_sessions_there_are_only_so_many(
         assert await sessions.of(bytes([1]), ORIGIN) is ended[1]
         for number in (0, 3, 4):
             assert await sessions.of(bytes([number]), ORIGIN) not in ended
-        with pytest.raises(TooManySessions):
+        with pytest.raises(NoSession):
             await sessions.of(bytes([5]), ORIGIN)
-        with pytest.raises(TooManySessions):
+        with pytest.raises(NoSession):
             await shake_hands(sessions, bytes([5]), HELLO)
 
     await playing(scene)
