@@ -15,7 +15,8 @@ from kora_daemon.torture.weather import EPOCH_MS
 
 Sent = dict[str, Any]
 
-BATCH = 4
+BATCHES = (1, 2, 4)
+"""A client's batches hold at most so many operations, always the same."""
 FAST_MS = 60_000
 """A device whose clock is so far ahead of the server's corrects it, and stamps anew what it has not got rid of."""
 _FAILS_TO_APPLY = 0.02
@@ -75,6 +76,7 @@ class Client:
         self.taken: list[str] = []
         """Since it has begun at 0, in that order."""
         self.numbers = 0
+        self._batch = random.choice(BATCHES)
         self._ids = 0
         self._messages = 0
         self._clock = HybridClock(node_id)
@@ -119,6 +121,11 @@ class Client:
         self.log[operation["id"]] = operation
         self._queue.append(operation["id"])
         return self._flush()
+
+    def show(self) -> list[Sent]:
+        """Say that somebody is there."""
+        state = {"user": {"name": self.user or "visitor", "color": "#123456"}}
+        return [self._message("awareness-update", clientId=1, states={"1": state})] if self.is_streaming else []
 
     def wipe(self) -> None:
         """The device loses its database, and with it what it had not got rid of."""
@@ -226,7 +233,7 @@ class Client:
         return ordered
 
     def _upload_all(self, operations: list[Sent]) -> list[Sent]:
-        chunks = [operations[first : first + BATCH] for first in range(0, len(operations), BATCH)] or [[]]
+        chunks = [operations[at : at + self._batch] for at in range(0, len(operations), self._batch)] or [[]]
         total = len(chunks)
         return [
             self._upload(chunk, number, number == total - 1, totalBatches=total) for number, chunk in enumerate(chunks)
@@ -240,7 +247,7 @@ class Client:
     def _flush(self) -> list[Sent]:
         if not self.is_streaming or self._in_flight or not self._queue:
             return []
-        ids, self._queue = self._queue[:BATCH], self._queue[BATCH:]
+        ids, self._queue = self._queue[: self._batch], self._queue[self._batch :]
         message = self._upload([self.log[one] for one in ids if one in self.log])
         self._in_flight = message["messageId"]
         return [message]

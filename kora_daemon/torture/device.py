@@ -64,6 +64,10 @@ class Device:
         for one in operations:
             self._say(self.client.write(one))
 
+    def show(self) -> None:
+        """Tell the others that somebody is here."""
+        self._say(self.client.show())
+
     async def live(self) -> None:
         """Be there, for ever."""
         while True:

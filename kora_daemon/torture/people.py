@@ -25,6 +25,7 @@ SCHEMA: Final = read_schema(
 FIELDS: Final = {"tasks": ("owner", "title", "n"), "notes": ("owner", "task", "text"), "board": ("text", "n")}
 OWNED: Final = frozenset({"tasks", "notes"})
 OWNERS: Final = ("alice", "bob")
+_FLAG: Final = "__readonly"
 
 
 def _own(owner: str) -> ScopeMap:
@@ -35,10 +36,18 @@ SCOPES: Final[Mapping[str, ScopeMap | None]] = {
     "alice": _own("alice"),
     "bob": _own("bob"),
     "visitor": {"board": {}},
-    "reader": {"board": {"__readonly": True}},
+    "reader": {"board": {_FLAG: True}},
     "admin": None,
 }
 """By user; a token is the user's name. Devices without one are the visitor's."""
+
+
+def told_scope(user: str) -> ScopeMap | None:
+    """What a user's devices are told of it; those who are told the same share presence."""
+    scopes = SCOPES[user]
+    if scopes is None:
+        return None
+    return {name: {field: value for field, value in where.items() if field != _FLAG} for name, where in scopes.items()}
 
 
 class People:

@@ -63,7 +63,7 @@ def run_seed(seed: int, store: StoreKind = "memory", *, keep_trace: bool = False
                 raise
             violations.append(f"the simulation ends with {_leaf(error)}")
             trace.explain("".join(traceback.format_exception(error)))
-    faults = Counter(one.kind for one in world.schedule if one.kind != "write")
+    faults = Counter(one.kind for one in world.schedule if one.kind not in ("write", "show presence"))
     return Verdict(
         seed,
         store,

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 Kind = Literal[
     "write",
+    "show presence",
     "cut",
     "partition",
     "stall",
@@ -23,7 +24,7 @@ Kind = Literal[
     "kill",
     "restart",
 ]
-_FAULTS: Final[dict[Kind, int]] = {
+FAULTS: Final[dict[Kind, int]] = {
     "cut": 8,
     "partition": 4,
     "stall": 4,
@@ -65,7 +66,8 @@ def draw_schedule(random: Random, devices: int) -> list[Happening]:
     writes = [
         Happening(random.random() * LENGTH_S, "write", random.randrange(devices)) for _ in range(random.randint(12, 30))
     ]
-    kinds, weights = list(_FAULTS), list(_FAULTS.values())
+    shows = [Happening(random.random() * LENGTH_S, "show presence", one) for one in range(devices)]
+    kinds, weights = list(FAULTS), list(FAULTS.values())
     faults = [
         Happening(
             random.random() * LENGTH_S,
@@ -76,4 +78,4 @@ def draw_schedule(random: Random, devices: int) -> list[Happening]:
         )
         for _ in range(random.randint(3, 12))
     ]
-    return sorted([*writes, *faults], key=lambda one: one.at_s)
+    return sorted([*writes, *shows, *faults], key=lambda one: one.at_s)

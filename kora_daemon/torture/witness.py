@@ -12,7 +12,7 @@ from msgspec import Raw, Struct, UnsetType
 from kora_daemon.model.operation import Operation
 from kora_daemon.store.contract import Store
 from kora_daemon.torture.client import Client
-from kora_daemon.torture.people import SCOPES, may_see
+from kora_daemon.torture.people import may_see, told_scope
 from kora_daemon.torture.trace import Trace
 
 Sent = dict[str, Any]
@@ -126,20 +126,12 @@ class Witness:
         for one in client.log.values():
             if one["sequenceNumber"] <= vector.get(one["nodeId"], 0) and one["id"] not in self.by_id:
                 self.complain(f"{client.node_id} is told that {one['id']} is there, which is not stored")
-        scopes = SCOPES[client.user or "visitor"]
-        expected = (
-            None
-            if scopes is None
-            else {
-                name: {field: value for field, value in where.items() if field != "__readonly"}
-                for name, where in scopes.items()
-            }
-        )
+        expected = told_scope(client.user or "visitor")
         if response.get("acceptedScope") != expected:
             self.complain(f"{client.node_id} is told of the scope {response.get('acceptedScope')}")
         if client.watermark > response.get("serverMaxDeliverySequence", client.watermark):
             self.resets += 1
-            if scopes is None:
+            if expected is None:
                 self.complain(f"{client.node_id} has to begin anew, although nothing about its view has changed")
 
     def acknowledged(self, client: Client, operations: list[str]) -> None:
@@ -199,8 +191,9 @@ class Witness:
 
     def saw(self, client: Client, message: Sent) -> None:
         """Presence stays among those who see the same."""
+        self._trace.note(client.node_id, f"hears of {len(message.get('states', {}))} present")
         for state in message.get("states", {}).values():
-            if state is not None and state["user"]["name"] != (client.user or "visitor"):
+            if state is not None and told_scope(state["user"]["name"]) != told_scope(client.user or "visitor"):
                 self.complain(f"{client.node_id} hears of the presence of {state['user']['name']}")
 
     def logged_event(self, event: str, level: str, error: object) -> None:

@@ -112,6 +112,9 @@ class World:
         if happening.kind == "write":
             device.write(self._user.act(device.client, device.wall_ms))
             return
+        if happening.kind == "show presence":
+            device.show()
+            return
         self.trace.note("FAULT", happening.text)
         faults: dict[str, Callable[[], Any]] = {
             "cut": lambda: self.network.cut(device.name),
