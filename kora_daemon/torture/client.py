@@ -67,6 +67,8 @@ class Client:
         self._witness = witness
         self.log: dict[str, Sent] = {}
         """All operations that it has, its own and others', by id."""
+        self.packs = False
+        """Whether it speaks protobuf where the server does."""
         self.shuffles = True
         """Whether it offers what is missing in any order that puts causes first, and not always in that of its clock.
         Where devices of the first generation listen nobody may: what they have of an author they tell by a number."""
@@ -143,6 +145,8 @@ class Client:
         for one in self.log.values():
             vector[one["nodeId"]] = max(vector.get(one["nodeId"], 0), one["sequenceNumber"])
         handshake = {"nodeId": self.node_id, "versionVector": vector, "schemaVersion": 1, "authToken": self.user}
+        if self.packs:
+            handshake["supportedWireFormats"] = ["json", "protobuf"]
         return self._message("handshake", **handshake, **self._position())
 
     def _position(self) -> Sent:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import trio
 
 from kora_daemon.torture.network import Unreachable
+from kora_daemon.torture.protobuf import from_binary, to_binary
 
 Sent = dict[str, Any]
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
@@ -19,7 +20,8 @@ PATIENCE_S = 10.0
 """For the answer to an upgrade."""
 PAUSE_S = 0.25
 """Between an empty poll and the next one."""
-_TEXT, _CLOSE, _PING = 0x1, 0x8, 0x9
+_TEXT, _BINARY, _CLOSE, _PING = 0x1, 0x2, 0x8, 0x9
+_JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _PONG = b"\x8a\x80\0\0\0\0"
 _UPGRADE = (
     b"GET / HTTP/1.1\r\nhost: daemon\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
@@ -77,12 +79,35 @@ class Bytes:
         return taken
 
 
+class Speech:
+    """How a client puts its messages: as text, until an answer says that protobuf is understood, too.
+
+    Presence has no protobuf form, in either direction.
+    """
+
+    def __init__(self) -> None:
+        self._packs = False
+
+    def write(self, message: Sent) -> tuple[bytes, bool]:
+        """A message as bytes, and whether these are protobuf."""
+        if self._packs and message["type"] != "awareness-update":
+            return to_binary(message), True
+        return json.dumps(message).encode(), False
+
+    def read(self, payload: bytes, binary: bool) -> Sent:
+        """The message in a payload."""
+        message: Sent = from_binary(payload) if binary else json.loads(payload)
+        self._packs = self._packs or message.get("selectedWireFormat") == "protobuf"
+        return message
+
+
 class WebSocketLink:
     """A WebSocket. Frames are masked with zeros, which is as legal as any other mask."""
 
     def __init__(self, stream: trio.abc.Stream, tasks: trio.Nursery) -> None:
         self._stream = stream
         self._bytes = Bytes(stream)
+        self._speech = Speech()
         self._put, frames = trio.open_memory_channel[bytes](10_000)
         tasks.start_soon(self._send, frames)
 
@@ -98,7 +123,8 @@ class WebSocketLink:
 
     def say(self, message: Sent) -> None:
         """Send a message some time."""
-        self._put.send_nowait(_frame(_TEXT, json.dumps(message).encode()))
+        payload, binary = self._speech.write(message)
+        self._put.send_nowait(_frame(_BINARY if binary else _TEXT, payload))
 
     async def hear(self) -> Sent:
         """The next message. Raises Lost."""
@@ -108,9 +134,8 @@ class WebSocketLink:
                 raise Lost(f"{int.from_bytes(payload[:2], 'big')} {payload[2:].decode()}")
             if kind == _PING:
                 self._put.send_nowait(_PONG)
-            elif kind == _TEXT:
-                message: Sent = json.loads(payload)
-                return message
+            elif kind in (_TEXT, _BINARY):
+                return self._speech.read(payload, kind == _BINARY)
 
     async def _next_frame(self) -> tuple[int, bytes]:
         first, second = await self._bytes.exactly(2)
@@ -148,6 +173,7 @@ class PollingLink:
         self._head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._tasks = tasks
         self._idle: list[trio.abc.Stream] = []
+        self._speech = Speech()
         self._heard, self._hear = trio.open_memory_channel[Sent | Lost](10_000)
 
     async def open(self) -> None:
@@ -157,7 +183,7 @@ class PollingLink:
 
     def say(self, message: Sent) -> None:
         """Post a message, without waiting for those before it."""
-        self._tasks.start_soon(self._post, json.dumps(message).encode())
+        self._tasks.start_soon(self._post, *self._speech.write(message))
 
     async def hear(self) -> Sent:
         """The next message. Raises Lost."""
@@ -171,18 +197,18 @@ class PollingLink:
             stream = await self._connect()
             source = Bytes(stream)
             while True:
-                status, body = await self._ask(stream, source, "GET", b"")
+                status, body, binary = await self._ask(stream, source, "GET", b"")
                 if status == 200:
-                    self._heard.send_nowait(json.loads(body))
+                    self._heard.send_nowait(self._speech.read(body, binary))
                 elif status == 204:
                     await trio.sleep(PAUSE_S)
                 else:
                     raise Lost(f"{status} {body.decode().strip()}")
 
-    async def _post(self, body: bytes) -> None:
+    async def _post(self, body: bytes, binary: bool) -> None:
         with self._losing():
             stream = self._idle.pop() if self._idle else await self._connect()
-            status, answer = await self._ask(stream, Bytes(stream), "POST", body)
+            status, answer, _ = await self._ask(stream, Bytes(stream), "POST", body, _PROTOBUF if binary else _JSON)
             if status != 202:
                 raise Lost(f"{status} {answer.decode().strip()}")
             self._idle.append(stream)
@@ -197,8 +223,11 @@ class PollingLink:
         except GONE:
             self._heard.send_nowait(Lost("gone"))
 
-    async def _ask(self, stream: trio.abc.Stream, source: Bytes, method: str, body: bytes) -> tuple[int, bytes]:
-        kind = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n" if body else ""
+    async def _ask(
+        self, stream: trio.abc.Stream, source: Bytes, method: str, body: bytes, form: str = _JSON
+    ) -> tuple[int, bytes, bool]:
+        """Status and body of an answer, and whether that is protobuf."""
+        kind = f"content-type: {form}\r\ncontent-length: {len(body)}\r\n" if body else ""
         await stream.send_all(f"{method} / HTTP/1.1\r\nhost: daemon\r\n{self._head}{kind}\r\n".encode() + body)
         head = (await source.upto(b"\r\n\r\n")).decode().lower()
         status, size = int(head.split()[1]), 0
@@ -206,4 +235,4 @@ class PollingLink:
             name, _, value = line.partition(":")
             if name == "content-length":
                 size = int(value)
-        return status, await source.exactly(size)
+        return status, await source.exactly(size), f"content-type: {_PROTOBUF}\r\n" in head

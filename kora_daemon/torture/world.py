@@ -83,6 +83,7 @@ class World:
         user = "alice" if number < 2 else chance.choice(_USERS)
         kind = OldClient if chance.random() < 0.2 else Client
         client = kind(f"device-{number}", user, self._branch(), self.witness)
+        client.packs = chance.random() < 0.3
         return Device(client, self.network, chance.choice(("websocket", "websocket", "http")), self.trace)
 
     # The run
