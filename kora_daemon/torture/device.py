@@ -123,8 +123,7 @@ class Device:
                 if self.client.in_flight != awaited:
                     awaited = self.client.in_flight
                     give_up_at = trio.current_time() + ACKNOWLEDGMENT_S if awaited else math.inf
-                with trio.fail_at(give_up_at):
-                    message = await link.hear()
+                message = await _heard(link, give_up_at)
                 self._say(self.client.take(message, self.wall_ms))
         except (Lost, Offline) as error:
             return str(error)
@@ -135,3 +134,11 @@ class Device:
         if self._link is not None:
             for one in messages:
                 self._link.say(one)
+
+
+async def _heard(link: Link, give_up_at: float) -> Sent:
+    """The next message. Raises TooSlowError when it does not come in time, which mostly is for ever."""
+    if give_up_at == math.inf:
+        return await link.hear()
+    with trio.fail_at(give_up_at):
+        return await link.hear()

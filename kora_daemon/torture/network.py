@@ -11,8 +11,8 @@ from random import Random
 
 import trio
 
-MOMENT_S = 0.02
-LATENCY_S = 0.04
+MOMENT_S = 0.05
+LATENCY_S = 0.1
 """A piece takes up to that long, and never arrives before the one ahead of it."""
 ROOM_BYTES = (600, 4_000, 16_000)
 """On the way in one direction, as kernels' buffers are: one of these. Whoever sends more waits for the reader."""

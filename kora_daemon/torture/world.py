@@ -194,7 +194,7 @@ class World:
 
     def _add_newcomers(self, tasks: trio.Nursery) -> None:
         """Devices that have nothing yet get exactly what the others have."""
-        for user in ("alice", "admin"):
+        for user in self._random.sample(("alice", "bob", "admin"), 1):
             client = Client(f"newcomer-of-{user}", user, self._branch(), self.witness)
             self.devices.append(Device(client, self.network, "websocket", self.trace))
             tasks.start_soon(self.devices[-1].live)
