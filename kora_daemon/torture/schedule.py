@@ -21,6 +21,7 @@ Kind = Literal[
     "store out",
     "commit fails",
     "commit in doubt",
+    "disk trouble",
     "kill",
     "restart",
 ]
@@ -36,6 +37,7 @@ FAULTS: Final[dict[Kind, int]] = {
     "store out": 2,
     "commit fails": 5,
     "commit in doubt": 4,
+    "disk trouble": 4,
     "kill": 3,
     "restart": 1,
 }

@@ -84,7 +84,7 @@ class World:
         kind = OldClient if chance.random() < 0.2 else Client
         client = kind(f"device-{number}", user, self._branch(), self.witness)
         client.packs = chance.random() < 0.3
-        return Device(client, self.network, chance.choice(("websocket", "websocket", "http")), self.trace)
+        return Device(client, self.network, chance.choice(("websocket", "websocket", "websocket", "http")), self.trace)
 
     # The run
 
@@ -129,6 +129,7 @@ class World:
             "store out": lambda: tasks.start_soon(self._take_store, happening.lasts_s),
             "commit fails": lambda: setattr(self.weather, "commits_to_fail", self.weather.commits_to_fail + 1),
             "commit in doubt": lambda: setattr(self.weather, "commits_to_doubt", self.weather.commits_to_doubt + 1),
+            "disk trouble": lambda: tasks.start_soon(self._trouble_disk, happening.lasts_s),
             "kill": self._kill,
             "restart": lambda: tasks.start_soon(self._stop),
         }
@@ -148,6 +149,11 @@ class World:
         self.weather.call_s = 0.3
         await trio.sleep(lasts_s)
         self.weather.clear_calls()
+
+    async def _trouble_disk(self, lasts_s: float) -> None:
+        """A disk that fails takes its time first: much waits behind what is not going to be."""
+        self.weather.commits_to_fail += 1
+        await self._slow_down(lasts_s)
 
     async def _take_store(self, lasts_s: float) -> None:
         self.weather.store_is_out = True
