@@ -246,11 +246,8 @@ class Session:
         if greeting.watermark is None:
             return VectorStream(self.number, self.node_id, event.frontier, event.delta, batch_size)
         lacks_own = event.start == 0 or misses_own(self.node_id, greeting.version_vector, event)
-        begins_anew = event.start < greeting.watermark
-        span = LogSpan(event.start, event.frontier)
-        return WatermarkStream(
-            self.number, self.node_id, span, batch_size, lacks_own=lacks_own, begins_anew=begins_anew
-        )
+        anew, span = event.start < greeting.watermark, LogSpan(event.start, event.frontier)
+        return WatermarkStream(self.number, self.node_id, span, batch_size, lacks_own=lacks_own, begins_anew=anew)
 
     # Uploads (wire.md section 7)
 
