@@ -81,7 +81,7 @@ def _summary(campaign: Campaign) -> str:
     return (
         f"{campaign.seeds} seeds, {len(campaign.failed)} failed: {campaign.operations} operations, "
         f"{campaign.deliveries} deliveries, {sum(campaign.faults.values())} faults, {campaign.lives} daemons "
-        f"in {campaign.seconds:.1f} s, {campaign.seeds_per_minute:.0f} seeds a minute"
+        f"in {campaign.seconds:.1f} s ({campaign.cpu_s:.1f} s of CPU), {campaign.seeds_per_minute:.0f} seeds a minute"
     )
 
 

@@ -27,6 +27,7 @@ class Campaign(Struct):
     deliveries: int = 0
     lives: int = 0
     simulated_s: float = 0.0
+    cpu_s: float = 0.0
     seconds: float = 0.0
     faults: dict[str, int] = {}
     failed: list[Verdict] = []
@@ -38,6 +39,7 @@ class Campaign(Struct):
         self.deliveries += verdict.deliveries
         self.lives += verdict.lives
         self.simulated_s += verdict.simulated_s
+        self.cpu_s += verdict.cpu_s
         for kind, times in verdict.faults.items():
             self.faults[kind] = self.faults.get(kind, 0) + times
         if verdict.violations:
