@@ -20,6 +20,7 @@ from kora_daemon.server.polling import PollingOptions
 from kora_daemon.store.contract import Store
 from kora_daemon.torture.client import Client, OldClient
 from kora_daemon.torture.device import Device
+from kora_daemon.torture.faults import Faults
 from kora_daemon.torture.life import Circumstances, Life
 from kora_daemon.torture.machine import SimulatedMachine
 from kora_daemon.torture.network import Network
@@ -99,66 +100,25 @@ class World:
                         device.name, f"{type(device.client).__name__} of {device.client.user} by {device.transport}"
                     )
                     everything.start_soon(device.live)
+                faults = Faults(self.network, self.weather, self._kill, self._stop, everything)
                 for happening in self.schedule:
                     await trio.sleep_until(happening.at_s)
                     if self.witness.violations:
                         break
-                    self._happens(happening, everything)
+                    self._happens(happening, faults)
                 await trio.sleep_until(LENGTH_S + 1)
                 await self._come_to_rest(everything)
                 everything.cancel_scope.cancel()
 
-    def _happens(self, happening: Happening, tasks: trio.Nursery) -> None:
+    def _happens(self, happening: Happening, faults: Faults) -> None:
         device = self.devices[happening.device]
         if happening.kind == "write":
             device.write(self._user.act(device.client, device.wall_ms))
-            return
-        if happening.kind == "show presence":
+        elif happening.kind == "show presence":
             device.show()
-            return
-        self.trace.note("FAULT", happening.text)
-        faults: dict[str, Callable[[], Any]] = {
-            "cut": lambda: self.network.cut(device.name),
-            "partition": lambda: tasks.start_soon(self._part, device.name, happening.lasts_s),
-            "stall": lambda: tasks.start_soon(self._stall, device, happening.lasts_s),
-            "restart app": device.restart,
-            "wipe app": lambda: device.restart(wiped=device.client.has_watermark),
-            "device clock": lambda: setattr(device, "clock_ahead_ms", happening.skew_ms),
-            "daemon clock": lambda: setattr(self.weather, "clock_ahead_ms", happening.skew_ms),
-            "slow store": lambda: tasks.start_soon(self._slow_down, happening.lasts_s),
-            "store out": lambda: tasks.start_soon(self._take_store, happening.lasts_s),
-            "commit fails": lambda: setattr(self.weather, "commits_to_fail", self.weather.commits_to_fail + 1),
-            "commit in doubt": lambda: setattr(self.weather, "commits_to_doubt", self.weather.commits_to_doubt + 1),
-            "disk trouble": lambda: tasks.start_soon(self._trouble_disk, happening.lasts_s),
-            "kill": self._kill,
-            "restart": lambda: tasks.start_soon(self._stop),
-        }
-        faults[happening.kind]()
-
-    async def _part(self, name: str, lasts_s: float) -> None:
-        self.network.part(name)
-        await trio.sleep(lasts_s)
-        self.network.join(name)
-
-    async def _stall(self, device: Device, lasts_s: float) -> None:
-        device.stall(True)
-        await trio.sleep(lasts_s)
-        device.stall(False)
-
-    async def _slow_down(self, lasts_s: float) -> None:
-        self.weather.call_s = 0.3
-        await trio.sleep(lasts_s)
-        self.weather.clear_calls()
-
-    async def _trouble_disk(self, lasts_s: float) -> None:
-        """A disk that fails takes its time first: much waits behind what is not going to be."""
-        self.weather.commits_to_fail += 1
-        await self._slow_down(lasts_s)
-
-    async def _take_store(self, lasts_s: float) -> None:
-        self.weather.store_is_out = True
-        await trio.sleep(lasts_s)
-        self.weather.store_is_out = False
+        else:
+            self.trace.note("FAULT", happening.text)
+            faults.strike(happening, device)
 
     def _kill(self) -> None:
         if self._life is not None:
@@ -193,7 +153,9 @@ class World:
         if await self._everybody_has_everything():
             self._add_newcomers(tasks)
             await self._everybody_has_everything()
-        if self._life is not None:
+        if self._life is None:
+            self.witness.complain("the daemon does not come again")
+        else:
             judge(self.witness, [one.client for one in self.devices], self._life.status)
         self._is_over = True
         await self._stop()
