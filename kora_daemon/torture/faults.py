@@ -15,7 +15,7 @@ SLOW_CALL_S = 0.3
 
 
 class Faults:
-    """Brings them about; those that last pass by themselves, in tasks of a nursery. `kill` and `stop` end the daemon."""
+    """Brings them about; those that last pass by themselves, in tasks of a nursery. `kill` and `stop` end a daemon."""
 
     def __init__(
         self,
