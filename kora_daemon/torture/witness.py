@@ -50,6 +50,8 @@ class Witness:
         self._made: dict[str, Sent] = {}
         self._owners: dict[Key, str | None] = {}
         self._largest: dict[str, int] = {}
+        self._causes_to_come: dict[str, str] = {}
+        """Operation id -> what depends on it and is stored, of those that are not."""
 
     def complain(self, what: str) -> None:
         """Something is not as it must be."""
@@ -105,6 +107,9 @@ class Witness:
             self.complain(f"{stored.id} is stored twice")
         if stored.id in self.attempts:
             self.complain(f"{stored.id} is stored, which must be refused")
+        if stored.id in self._causes_to_come:
+            self.complain(f"{stored.id} is stored behind {self._causes_to_come[stored.id]}, which depends on it")
+        self._causes_to_come |= {cause: stored.id for cause in stored.causal_deps if cause not in self.by_id}
         key = (stored.collection, stored.record_id)
         logged = Logged(sequence, operation, self._owners.get(key))
         self.log.append(logged)
