@@ -28,12 +28,12 @@ from kora_daemon.torture import oracle, schedule
 from kora_daemon.torture.run import StoreKind, run_seed
 from koractl.app import main
 
-SEEDS = int(os.environ.get("KORA_TORTURE_SEEDS", "60"))
+SEEDS = int(os.environ.get("KORA_TORTURE_SEEDS", "40"))
 ENOUGH = 60
 """Seeds within which a broken daemon has to be found out; most are by the first few."""
 
 
-@pytest.mark.parametrize(("store", "seeds"), [("memory", SEEDS), ("sqlite", SEEDS // 10)])
+@pytest.mark.parametrize(("store", "seeds"), [("memory", SEEDS), ("sqlite", max(1, SEEDS // 10))])
 def test_all_is_well(store: StoreKind, seeds: int) -> None:
     failed = {}
     for seed in range(1, seeds + 1):
