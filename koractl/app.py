@@ -27,6 +27,7 @@ from koractl import (
     serve,
     tables,
     token,
+    torture,
     version,
 )
 from koractl.options import DebugOption, Invocation
@@ -63,6 +64,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(token.app, name="token")
 app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")
+app.command("torture")(torture.torture)
 app.command("man")(manual.man)
 app.command("version")(version.version)
 

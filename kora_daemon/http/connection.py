@@ -169,6 +169,8 @@ class HttpConnection:
             raise HttpError(408, f"Nothing came of the body for {BODY_TIMEOUT_S:g} s") from None
         except h11.RemoteProtocolError as error:
             raise HttpError(400, f"The body is broken: {error}") from error
+        except trio.BrokenResourceError:
+            raise HttpError(400, "The connection was lost before the end of the body") from None
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     async def _respond(self, request: Request, response: Response) -> None:

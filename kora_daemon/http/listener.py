@@ -85,8 +85,16 @@ class Listener:
         stream: trio.abc.Stream = accepted
         if self._options.tls is not None:
             stream = trio.SSLStream(accepted, self._options.tls, server_side=True, https_compatible=True)
+        await self.serve_stream(stream, _peer_of(accepted))
+
+    async def serve_stream(self, stream: trio.abc.Stream, peer: str) -> None:
+        """Serve one connection from the address `peer`, of whatever kind, until it is over."""
+        caller = Caller(
+            lambda headers: self._address(peer, headers),
+            is_secure_of=lambda headers: self._is_secure(peer, headers),
+            is_proxy=self._is_trusted(peer),
+        )
         try:
-            caller = self._caller(accepted)
             upgrade = await HttpConnection(stream, caller, self._routes.answer, self._routes.accepts_upgrade).serve()
             if upgrade is not None:
                 transport, origin = self._upgrade(stream, upgrade)
@@ -110,20 +118,6 @@ class Listener:
         transport = WebSocketTransport(frames, key, options.max_message_bytes, options.max_buffered_bytes, agreement)
         return transport, Origin(request.address, request.first("token"))
 
-    def _caller(self, accepted: trio.SocketStream) -> Caller:
-        try:
-            peer: str = accepted.socket.getpeername()[0]
-        except OSError:
-            peer = "unknown"
-        if "." in peer:
-            # What a socket for both families calls an IPv4 address; systemd hands such ones over.
-            peer = peer.removeprefix("::ffff:")
-        return Caller(
-            lambda headers: self._address(peer, headers),
-            is_secure_of=lambda headers: self._is_secure(peer, headers),
-            is_proxy=self._is_trusted(peer),
-        )
-
     def _address(self, address: str, headers: Mapping[str, str]) -> str:
         """Who is calling: the peer, or what a trusted proxy says it forwards for."""
         for forwarded in reversed(headers.get("x-forwarded-for", "").split(",")):
@@ -145,6 +139,15 @@ class Listener:
         except ValueError:
             return False
         return any(parsed in network for network in self._options.trusted_proxies)
+
+
+def _peer_of(accepted: trio.SocketStream) -> str:
+    try:
+        peer: str = accepted.socket.getpeername()[0]
+    except OSError:
+        return "unknown"
+    # What a socket for both families calls an IPv4 address; systemd hands such ones over.
+    return peer.removeprefix("::ffff:") if "." in peer else peer
 
 
 async def _open_shared(host: str, port: int) -> list[trio.SocketListener]:

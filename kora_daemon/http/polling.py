@@ -14,7 +14,7 @@ from kora_daemon.http.messages import Body, HttpError, Request, Response, text_r
 from kora_daemon.http.origins import Origins
 from kora_daemon.server.intake import TooMuchAtOnce
 from kora_daemon.server.polling import PollingTransport, SessionOver
-from kora_daemon.server.polling_sessions import PollingSessions, TooManySessions
+from kora_daemon.server.polling_sessions import NoSession, PollingSessions
 from kora_daemon.server.services import Origin
 from kora_daemon.wire.frame import Frame
 from kora_daemon.wire.glimpse import glimpse
@@ -59,8 +59,8 @@ class PollingEndpoint:
             return await self._bring(request, credentials, origin)
         except SessionOver as over:
             return text_response(410, f"This session is over ({over}): begin another one with a handshake")
-        except TooManySessions:
-            raise HttpError(503, "There are too many sessions now", **{"retry-after": str(COME_AGAIN_S)}) from None
+        except NoSession as none:
+            raise HttpError(503, str(none), **{"retry-after": str(COME_AGAIN_S)}) from None
         except TooMuchAtOnce:
             raise HttpError(429, "Too many messages of this device wait for each other") from None
 

@@ -101,14 +101,20 @@ class WatermarkStream:
 
     `scanned` is how far the log was looked through, `watermark` what the client holds once it took all that was sent,
     `acknowledged` what it said it holds. acknowledged <= watermark <= scanned.
+
+    With `lacks_own` the client also gets its own operations of before the handshake: it may have lost its store.
+    With `begins_anew` it holds more than `start`, and gives that up as soon as it reads the answer to its handshake.
     """
 
-    def __init__(self, session: int, node_id: str, start: int, frontier: int, batch_size: int) -> None:
+    def __init__(
+        self, session: int, node_id: str, span: LogSpan, batch_size: int, *, lacks_own: bool, begins_anew: bool
+    ) -> None:
         self._session = session
         self._node_id = node_id
         self._batch_size = batch_size
-        # A client that starts at 0 may have lost its store: it gets its own operations of before the handshake too.
-        self._own_upto = frontier if start == 0 else 0
+        start, frontier = span.after, span.upto
+        self._own_upto = frontier if lacks_own else 0
+        self._begins_anew = begins_anew
         self._target = frontier
         self._settled = False
         self.was_taken = False
@@ -198,8 +204,11 @@ class WatermarkStream:
 
         It may hold more than this session sent: frames of its previous connection that it had not applied yet move its
         watermark after the handshake. What is under way then counts as a duplicate, the final batch included, and
-        without another final batch a stock client would wait in `syncing` for ever.
+        without another final batch a stock client would wait in `syncing` for ever. One that begins anew gives up what
+        it has taken of those: then only what names a batch of this stream counts.
         """
+        if self._begins_anew and all(sent.message_id != message.acknowledged_message_id for sent in self._flight):
+            return False
         sequence = message.delivery_sequence
         if type(sequence) is not int or not self.acknowledged <= sequence <= max(self._highest_sent, self._target):
             return False

@@ -10,10 +10,12 @@ had to begin anew in a view has to in all others, too, whenever it comes back to
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from kora_daemon.model.node import NodeMemory, NodeNews
 from kora_daemon.model.view import View, scope_fingerprint
 from kora_daemon.protocol.actions import ReadLog
+from kora_daemon.protocol.events import LogRead
 
 MAX_VIEWS = 64
 """Remembered of a device, as many as stock clients remember themselves; in a forgotten one it begins anew."""
@@ -37,6 +39,15 @@ def start_of(asked: ReadLog, frontier: int, floor: int, memory: NodeMemory | Non
 def announced(watermark: int, start: int, frontier: int) -> int:
     """How far the log reaches, as a client is told: less than its watermark when it has to start over."""
     return frontier if start == watermark or watermark > frontier else 0
+
+
+def misses_own(node_id: str, held: Mapping[str, int], log: LogRead) -> bool:
+    """Whether a client that goes on from its watermark may lack operations of its own, by the vector of what it holds.
+
+    A device that has lost its store gets them from 0 on. If that download breaks off, it goes on behind 0. A client
+    that names nobody has nothing to tell.
+    """
+    return bool(held) and (log.has_gaps or held.get(node_id, 0) < log.version_vector.get(node_id, 0))
 
 
 def stream_news(

@@ -15,11 +15,11 @@ from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.arrears import Arrears
-from kora_daemon.protocol.delivery import Progress, WatermarkStream
+from kora_daemon.protocol.delivery import LogSpan, Progress, WatermarkStream
 from kora_daemon.protocol.delta import VectorStream
 from kora_daemon.protocol.handshake import Greeting, read_greeting
 from kora_daemon.protocol.moves import ANSWERING, LEGAL, Phase
-from kora_daemon.protocol.resume import announced, stream_news, view_digest
+from kora_daemon.protocol.resume import announced, misses_own, stream_news, view_digest
 from kora_daemon.protocol.rules import SessionRules
 from kora_daemon.protocol.uploads import Uploads
 
@@ -245,7 +245,9 @@ class Session:
         batch_size = self.rules.batch_size
         if greeting.watermark is None:
             return VectorStream(self.number, self.node_id, event.frontier, event.delta, batch_size)
-        return WatermarkStream(self.number, self.node_id, event.start, event.frontier, batch_size)
+        lacks_own = event.start == 0 or misses_own(self.node_id, greeting.version_vector, event)
+        anew, span = event.start < greeting.watermark, LogSpan(event.start, event.frontier)
+        return WatermarkStream(self.number, self.node_id, span, batch_size, lacks_own=lacks_own, begins_anew=anew)
 
     # Uploads (wire.md section 7)
 

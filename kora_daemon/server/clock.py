@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import time
-
 import trio
 
 from kora_daemon.model.identity import uuid7
 from kora_daemon.protocol.events import Moment
+from kora_daemon.server.machine import machine
 
 
 def wall_ms() -> int:
     """Ms since the epoch; may jump."""
-    return time.time_ns() // 1_000_000
+    return machine().wall_ms()
 
 
 def wall_s() -> float:
@@ -28,4 +26,4 @@ def now() -> Moment:
 
 def new_id() -> str:
     """A UUIDv7 of now."""
-    return uuid7(wall_ms(), os.urandom(16))
+    return uuid7(wall_ms(), machine().random_bytes(16))

@@ -59,7 +59,10 @@ class JointCalls(Generic[T]):
         try:
             await mine.woken.wait()
         except trio.Cancelled:
-            self._waiting.remove(mine)
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+            elif mine.leads:
+                self._next()  # else it goes along with another one, and nobody will ask what came of it
             raise
         return mine.leads
 

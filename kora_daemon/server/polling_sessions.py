@@ -22,8 +22,8 @@ MOST_REMEMBERED = 1_000
 log = structlog.get_logger("kora.polling")
 
 
-class TooManySessions(Exception):
-    """Another session can't be had now."""
+class NoSession(Exception):
+    """Another session can't be had now; says why."""
 
 
 class PollingSessions:
@@ -44,7 +44,7 @@ class PollingSessions:
         return self._server.polling_options
 
     async def of(self, key: bytes, origin: Origin, *, again: bool = False) -> PollingTransport:
-        """The session of whoever asks: as it is, one that is over, or a new one. Raises TooManySessions.
+        """The session of whoever asks: as it is, one that is over, or a new one. Raises NoSession.
 
         `again`: rather a new one than one whose end the device has heard of.
         """
@@ -58,7 +58,7 @@ class PollingSessions:
         return self._open(key, origin)
 
     async def take(self, key: bytes, origin: Origin, frame: Frame, message: Glimpse | None) -> None:
-        """Hand a message in to the session that it is for. Raises SessionOver and TooManySessions.
+        """Hand a message in to the session that it is for. Raises SessionOver and NoSession.
 
         One that has vanished meanwhile, since a handshake has begun another one, leaves it to that.
         """
@@ -84,9 +84,11 @@ class PollingSessions:
         return self._open(key, origin)
 
     def _open(self, key: bytes, origin: Origin) -> PollingTransport:
+        if self._server.is_over:
+            raise NoSession("The server is shutting down")
         if len(self._live) >= self.options.max_sessions:
             log.warning("polling.refused", address=origin.address, reason="max_polling_sessions")
-            raise TooManySessions
+            raise NoSession("There are too many sessions now")
         before = self._over.pop(key, None)
         session = self._live[key] = PollingTransport(self.options, origin.address, partial(self._left, key))
         session.luggage = self._server.luggage()

@@ -174,6 +174,7 @@ class SyncServer:
 
     async def _write(self, writer: Writer, core: trio.CancelScope) -> None:
         await writer.run()
+        self._core = None
         core.cancel()
 
     async def handle_connection(self, transport: Transport, origin: Origin | None = None) -> None:
@@ -251,8 +252,8 @@ class SyncServer:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has stopped, or not begun."""
-        return self._services is None
+        """Whether it has stopped, or not begun: it takes no connections."""
+        return self._services is None or self._core is None
 
     @property
     def log_tail(self) -> Tail:

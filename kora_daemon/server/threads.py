@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import trio
 
+from kora_daemon.server.machine import machine
+
 T = TypeVar("T")
 
 
@@ -20,7 +22,7 @@ class ThreadPool:
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run a blocking call. Cancellation waits for it: what it did is never lost track of."""
-        return await trio.to_thread.run_sync(call, limiter=self._limiter, thread_name=self._name)
+        return await machine().in_thread(call, self._name, self._limiter, abandonable=False)
 
     @asynccontextmanager
     async def place(self, patience_s: float) -> AsyncIterator[Place | None]:
@@ -38,9 +40,7 @@ class ThreadPool:
 
     async def run_abandonable(self, call: Callable[[], T]) -> T:
         """Run a call that may hang. Cancellation does not wait; the thread counts as taken until the call is over."""
-        return await trio.to_thread.run_sync(
-            call, limiter=self._limiter, thread_name=self._name, abandon_on_cancel=True
-        )
+        return await machine().in_thread(call, self._name, self._limiter, abandonable=True)
 
 
 class Place:
@@ -53,12 +53,8 @@ class Place:
 
     async def run_abandonable(self, call: Callable[[], T]) -> T:
         """See `ThreadPool.run_abandonable`: the place is the thread's from now on."""
-        return await trio.to_thread.run_sync(
-            call,
-            limiter=self,  # type: ignore[arg-type]  # what trio asks of a limiter are the two methods below
-            thread_name=self._name,
-            abandon_on_cancel=True,
-        )
+        # What trio asks of a limiter are the two methods below.
+        return await machine().in_thread(call, self._name, self, abandonable=True)  # type: ignore[arg-type]
 
     async def acquire_on_behalf_of(self, _thread: object) -> None:
         """A thread begins."""

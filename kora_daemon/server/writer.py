@@ -30,14 +30,10 @@ from kora_daemon.server.measures import Measures
 from kora_daemon.server.outage import Outage
 from kora_daemon.server.pulse import SIGN_OF_LIFE_S, Pulse
 from kora_daemon.server.threads import ThreadPool
+from kora_daemon.server.write_queue import Group, WriteQueue
 from kora_daemon.server.write_requests import Job, TrustedRequest, WriteRequest
 from kora_daemon.store.contract import Store, WriteTransaction
 
-MAX_GROUP_OPERATIONS = 2_000
-"""In one transaction: enough to pay for its fsync, few enough for a short wait."""
-MAX_WAITING_OPERATIONS = 20_000
-MAX_WAITING_BYTES = 64 << 20
-"""Of all sessions together. Above either no session is read until the writer has caught up."""
 PROBE_INTERVAL_S = 1.0
 _CANNOT_HOLD = "the store can't hold this operation"
 STORE_PATIENCE_S = 60.0
@@ -51,9 +47,6 @@ log = structlog.get_logger("kora.writer")
 class _Written(Struct, gc=False):
     outcome: Any
     entries: list[DeliveryEntry]
-
-
-_Group = list[WriteRequest] | TrustedRequest
 
 
 class Writer:
@@ -80,12 +73,9 @@ class Writer:
         self._outage = Outage(patience_s)
         self._telemetry = telemetry or Telemetry(Measures(), Journal())
         self._thread = ThreadPool("kora-writer", 1)
-        self._waiting: deque[WriteRequest | TrustedRequest] = deque()
+        self._queue = WriteQueue()
         self._jobs: deque[Job[Any]] = deque()
-        self._waiting_operations = self._waiting_bytes = 0
         self._work = trio.Event()
-        self._room = trio.Event()
-        self._room.set()
         self._closing = self._ended = False
         self._at_hand: Sequence[WriteRequest | TrustedRequest] = ()
         self._proved_at = -math.inf
@@ -100,30 +90,22 @@ class Writer:
         if self._ended:
             request.answer(None)
             return
-        self._waiting.append(request)
-        self._waiting_operations += len(request.operations)
-        self._waiting_bytes += request.size_bytes
-        if self._overfull and self._room.is_set():
-            self._room = trio.Event()
+        self._queue.add(request)
         self._work.set()
 
     @property
     def waiting(self) -> tuple[int, int]:
         """How many operations and bytes are queued."""
-        return self._waiting_operations, self._waiting_bytes
-
-    @property
-    def _overfull(self) -> bool:
-        return self._waiting_operations >= MAX_WAITING_OPERATIONS or self._waiting_bytes >= MAX_WAITING_BYTES
+        return self._queue.operations, self._queue.size_bytes
 
     @property
     def has_room(self) -> bool:
         """Whether sessions should go on reading from their peers."""
-        return self._room.is_set()
+        return self._queue.has_room
 
     async def wait_for_room(self) -> None:
         """Return when the queue is short enough for more."""
-        await self._room.wait()
+        await self._queue.wait_for_room()
 
     async def prove(self, within_s: float) -> None:
         """Return once the store has taken a write within the last so many seconds, or has failed to: see `failure`.
@@ -166,9 +148,8 @@ class Writer:
         finally:
             self._ended = True
             self._proved()
-            for request in (*self._at_hand, *self._waiting):
+            for request in (*self._at_hand, *self._queue.clear()):
                 request.answer(None)
-            self._waiting.clear()
             for job in self._jobs:
                 job.give_up()
 
@@ -179,8 +160,8 @@ class Writer:
                 await self._work.wait()
             if self._jobs:
                 await self._jobs.popleft().run(self._thread)
-            if self._waiting:
-                await self._write(self._take_group())
+            if self._queue:
+                await self._write(self._queue.take_group())
             elif self._closing:
                 return
             elif not self._jobs:
@@ -188,26 +169,7 @@ class Writer:
                 if self.failure or self._proof is not None:
                     await self._probe()
 
-    def _take_group(self) -> _Group:
-        first = self._waiting.popleft()
-        if isinstance(first, TrustedRequest):
-            return first
-        group = [first]
-        count = len(first.operations)
-        while self._waiting and count + len(self._waiting[0].operations) <= MAX_GROUP_OPERATIONS:
-            request = self._waiting[0]
-            if isinstance(request, TrustedRequest):
-                break
-            self._waiting.popleft()
-            count += len(request.operations)
-            group.append(request)
-        self._waiting_operations -= count
-        self._waiting_bytes -= sum(request.size_bytes for request in group)
-        if not self._overfull:
-            self._room.set()
-        return group
-
-    async def _write(self, group: _Group) -> None:
+    async def _write(self, group: Group) -> None:
         if isinstance(group, list) and not any(request.operations or request.news for request in group):
             for empty in group:
                 empty.answer(BatchOutcome([], []))
@@ -220,8 +182,7 @@ class Writer:
         except StoreError as error:
             self._failed(error)
             self._at_hand = ()
-            for request in requests:
-                request.answer(None)
+            self._give_up(requests)
             return
         self._at_hand = ()
         self._recovered()
@@ -232,8 +193,21 @@ class Writer:
                 self._publish(one.entries, one.outcome.has_moved)
                 self.committed_operations += len(one.entries)
         for request, one in zip(requests, written, strict=True):
-            answer: Callable[[Any], None] = request.answer
-            answer(None if one is None else one.outcome)
+            if one is None:
+                self._give_up([request])
+            else:
+                answer: Callable[[Any], None] = request.answer
+                answer(one.outcome)
+
+    def _give_up(self, requests: Sequence[WriteRequest | TrustedRequest]) -> None:
+        """Tell them that nothing of them is stored, and whatever their sessions have sent behind them.
+
+        Stored without what came before, it would make the version vector say that all of it is there, and the device
+        would not offer the rest again. Or it would be refused, since it is about a record that is not there yet.
+        """
+        sessions = {one.origin for one in requests if isinstance(one, WriteRequest)}
+        for request in (*requests, *self._queue.take_of(sessions)):
+            request.answer(None)
 
     def _measure(self, requests: Sequence[WriteRequest | TrustedRequest], stored: int, seconds: float) -> None:
         measures = self._telemetry.measures
@@ -241,7 +215,7 @@ class Writer:
         if stored:
             measures.will_publish(min(one.received_at for one in requests))
 
-    async def _try(self, group: _Group) -> list[_Written | None]:
+    async def _try(self, group: Group) -> list[_Written | None]:
         self.pulse.beat()
         try:
             return await self._thread.run(lambda: self._commit(group))
@@ -249,7 +223,7 @@ class Writer:
             self._failed(error)
             raise
 
-    def _commit(self, group: _Group) -> list[_Written | None]:
+    def _commit(self, group: Group) -> list[_Written | None]:
         try:
             if isinstance(group, TrustedRequest):
                 return [self._commit_trusted(group)]
@@ -265,7 +239,16 @@ class Writer:
             # Something in one of the batches that no check foresaw: it must not cost the others theirs.
             log.exception("writer.batch_failed", error=repr(error))
             alone = isinstance(group, TrustedRequest) or len(group) == 1
-            return [None] if alone else [self._commit([request])[0] for request in group]  # type: ignore[union-attr]
+            return [None] if alone else list(self._commit_apart(group))  # type: ignore[arg-type]
+
+    def _commit_apart(self, group: list[WriteRequest]) -> Iterator[_Written | None]:
+        """A transaction for each batch; none for what a session has sent behind one that failed, see `_give_up`."""
+        failed: set[int] = set()
+        for request in group:
+            written = None if request.origin in failed else self._commit([request])[0]
+            if written is None:
+                failed.add(request.origin)
+            yield written
 
     def _commit_one_by_one(self, request: WriteRequest) -> _Written:
         """Find out which operation it is that the store can't hold: it must cost nobody anything, nor come for ever."""

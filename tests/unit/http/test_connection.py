@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from kora_daemon.errors import StoreUnavailable
 from kora_daemon.http import connection as module
@@ -187,3 +188,19 @@ async def test_sent_is_told_once_it_was_written() -> None:
     async with served(answer) as (client, _):
         await client.ask("/a")
         assert told == ["/a"]
+
+
+async def test_who_is_lost_in_the_middle_of_a_body_is_no_failure_of_ours() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    pieces = [b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nab"]
+
+    async def lose() -> None:
+        if not pieces:
+            raise trio.BrokenResourceError
+        theirs.receive_stream.put_data(pieces.pop())
+
+    theirs.receive_stream.receive_some_hook = lose
+    with capture_logs() as logs:
+        await HttpConnection(theirs, Caller(lambda headers: "there"), echo, lambda request: False).serve()
+    assert logs == []
+    assert (await ours.receive_some()).startswith(b"HTTP/1.1 400 ")

@@ -278,6 +278,41 @@ def test_a_scope_is_remembered_when_the_client_has_taken_something_of_it() -> No
     assert stage.remembered() == []
 
 
+def test_who_begins_anew_is_not_taken_at_the_word_of_what_it_held_before() -> None:
+    """What it took of its last connection behind its handshake it gives up when it reads the answer."""
+    stage = Stage(MINE)
+    stage.opens(NodeMemory(scope=digest(OURS)), last_delivery_sequence=40)
+    [batch] = stage.show([entry(70)])
+    reads = len(stage.reads)
+    stage.acknowledge("of the connection before", 50)
+    assert len(stage.reads) == reads
+    stage.acknowledge(batch.message_id, batch.maximum)
+    progress = stage.session.progress
+    assert progress is not None
+    assert progress.acknowledged == FRONTIER
+
+
+@pytest.mark.parametrize(
+    ("held", "own", "has_gaps", "sent"),
+    [
+        ({"node-a": 1, "node-b": 7}, 2, False, [70, 71]),
+        ({"node-b": 7}, 2, False, [70, 71]),
+        ({"node-a": 2, "node-b": 7}, 2, True, [70, 71]),
+        ({"node-a": 2, "node-b": 7}, 2, False, [70]),
+        ({"node-a": 3}, 2, False, [70]),
+        ({}, 2, False, [70]),
+    ],
+    ids=["lacks some", "lacks all", "perhaps", "has them", "has more", "does not tell"],
+)
+def test_a_download_that_broke_off_goes_on_with_what_the_device_once_wrote_itself(
+    held: dict[str, int], own: int, has_gaps: bool, sent: list[int]
+) -> None:
+    stage = Stage(None)
+    stage.opens(None, last_delivery_sequence=40, version_vector=held, own=own, has_gaps=has_gaps)
+    [batch] = stage.show([entry(70), entry(71, "node-a")])
+    assert [one.sequence for one in batch.entries] == sent
+
+
 def test_it_is_remembered_once() -> None:
     stage = Stage(MINE)
     stage.opens(None, last_delivery_sequence=0)

@@ -125,3 +125,68 @@ async def test_whoever_is_to_lead_and_gives_up_hands_the_lead_on() -> None:
         desk.open()
     assert desk.made == [9, 2]
     assert desk.calls._idle == 1
+
+
+async def test_whoever_goes_along_and_gives_up_disturbs_nobody() -> None:
+    desk = Desk(1)
+    desk.shut()
+    scope = trio.CancelScope()
+
+    async def follower() -> None:
+        with scope:
+            await desk.ask(2)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.ask, 9)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(desk.ask, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(follower)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(cancel_once_carried, desk, scope)
+        desk.open()
+    assert desk.made == [9, 1]
+    assert desk.calls._idle == 1
+
+
+async def cancel_once_carried(desk: Desk, scope: trio.CancelScope) -> None:
+    while desk.ways < 2:
+        await trio.lowlevel.checkpoint()
+    scope.cancel()
+
+
+async def test_whoever_gives_up_in_the_moment_of_being_given_the_lead_hands_it_on() -> None:
+    desk = Desk(1)
+    desk.shut()
+    scope = trio.CancelScope()
+
+    async def first() -> None:
+        await desk.ask(9)
+
+    async def leader() -> None:
+        with scope:
+            await desk.ask(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(leader)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(desk.ask, 2)
+        await trio.testing.wait_all_tasks_blocked()
+        given_up_by_the_lead(desk, scope)
+        desk.open()
+    assert desk.made == [9, 2]
+    assert desk.calls._idle == 1
+
+
+def given_up_by_the_lead(desk: Desk, scope: trio.CancelScope) -> None:
+    """Cancel whoever is to lead next, just before it is."""
+    hand_on = desk.calls._next
+
+    def cancel_first() -> None:
+        scope.cancel()
+        desk.calls._next = hand_on  # type: ignore[method-assign]
+        hand_on()
+
+    desk.calls._next = cancel_first  # type: ignore[method-assign]

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from kora_daemon.server import polling_sessions as module
 from kora_daemon.server.luggage import Luggage, LuggageRoom
 from kora_daemon.server.polling import PollingOptions, PollingTransport, SessionOver
-from kora_daemon.server.polling_sessions import PollingSessions, TooManySessions
+from kora_daemon.server.polling_sessions import NoSession, PollingSessions
 from kora_daemon.server.services import Origin
 from kora_daemon.server.transport import Transport
 from kora_daemon.wire.frame import Frame
@@ -29,6 +29,7 @@ class Server:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self.polling_options = PollingOptions(max_sessions=3)
+        self.is_over = False
         self.refuses = False
         self.wants_more = trio.Event()
         self.wants_more.set()
@@ -191,9 +192,18 @@ async def test_of_ends_as_of_sessions_there_are_only_so_many(
         assert await sessions.of(bytes([1]), ORIGIN) is ended[1]
         for number in (0, 3, 4):
             assert await sessions.of(bytes([number]), ORIGIN) not in ended
-        with pytest.raises(TooManySessions):
+        with pytest.raises(NoSession):
             await sessions.of(bytes([5]), ORIGIN)
-        with pytest.raises(TooManySessions):
+        with pytest.raises(NoSession):
             await shake_hands(sessions, bytes([5]), HELLO)
+
+    await playing(scene)
+
+
+async def test_a_server_that_has_stopped_begins_no_session(autojump_clock: MockClock) -> None:
+    async def scene(sessions: PollingSessions, server: Server) -> None:
+        server.is_over = True
+        with pytest.raises(NoSession, match="shutting down"):
+            await sessions.of(b"key", ORIGIN)
 
     await playing(scene)
