@@ -10,7 +10,7 @@ from typing import Any
 
 from kora_daemon.model.clock import is_reading
 from kora_daemon.model.delivery import DeliveryBatch
-from kora_daemon.model.operation import MAX_SAFE_INTEGER, Operation, Timestamp
+from kora_daemon.model.operation import MAX_SAFE_INTEGER, Operation, Timestamp, encode_operation
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 from kora_daemon.wire import json as text_codec
@@ -129,7 +129,7 @@ def _goes_out(read: Read, codec: Codec) -> None:
 
 def _batch_goes_out(operations: list[Operation]) -> None:
     """An uploaded batch is delivered in both forms, and read from both as what it was."""
-    entries = [entry(n, body=text_codec.encode_operation(one)) for n, one in enumerate(operations, 1)]
+    entries = [entry(n, body=encode_operation(one)) for n, one in enumerate(operations, 1)]
     batch = DeliveryBatch("m-1", entries, True, 0)
     text = text_codec.decode(text_codec.encode_batch(batch).payload)
     binary = binary_codec.decode(binary_codec.encode_batch(batch).payload)

@@ -11,8 +11,8 @@ import trio
 
 from kora_daemon.apply.pipeline import BatchOutcome, Pipeline
 from kora_daemon.errors import StoreUnavailable
+from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.model.operation import Operation
-from kora_daemon.server.readers import encode_entry
 from kora_daemon.server.write_requests import WriteRequest
 from kora_daemon.server.writer import Writer
 from kora_daemon.store.contract import WriteTransaction
@@ -60,7 +60,7 @@ class Answers:
 async def written(store: MemoryStore, script: Callable[[Answers], None]) -> dict[str, bool]:
     """What became of what a script has submitted before and after the writer has taken its first group."""
     store.open()
-    writer = Writer(store, Pipeline(store.node_id), encode_entry, lambda entries, has_moved: None)
+    writer = Writer(store, Pipeline(store.node_id), DeliveryEntry.of, lambda entries, has_moved: None)
     answers = Answers(writer)
     answers.submit(1, FIRST)
     async with trio.open_nursery() as nursery:
@@ -96,7 +96,7 @@ async def test_nor_when_the_batch_itself_is_what_fails(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Pipeline, "apply_batches", trip)
     store.open()
-    writer = Writer(store, Pipeline(store.node_id), encode_entry, lambda entries, has_moved: None)
+    writer = Writer(store, Pipeline(store.node_id), DeliveryEntry.of, lambda entries, has_moved: None)
     answers = Answers(writer)
     answers.submit(1, FIRST)
     answers.submit(1, SECOND)
