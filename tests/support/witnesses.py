@@ -42,9 +42,14 @@ class Witness:
         self.at_work = False
         """It has a connection, and its handshake behind it."""
 
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing more to do."""
+        return False
+
     async def live(self, place: Place) -> None:
-        """Do what it does, until cancelled."""
-        while True:
+        """Do what it does, until cancelled or done."""
+        while not self.is_done:
             try:
                 async with connected(place()) as client:
                     await self._sync(client)
@@ -69,13 +74,19 @@ class Writer(Witness):
     def __init__(self, node_id: str, pause_s: float = 0.0) -> None:
         super().__init__(node_id)
         self.acknowledged: list[str] = []
+        self.stopping = False
         self._pause_s = pause_s
         self._next = 1
         self._pending: list[dict[str, Any]] = []
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it was told to stop, and all it wrote is acknowledged."""
+        return self.stopping and not self._pending
+
     async def _sync(self, client: Client) -> None:
         self._welcomed(await client.shake_hands(self.node_id))
-        while True:
+        while not self.is_done:
             await self._upload(client)
             await trio.sleep(self._pause_s)
 
@@ -134,12 +145,17 @@ class Witnesses:
 
     @asynccontextmanager
     async def living(self) -> AsyncIterator[None]:
-        """They write and listen as long as this is open."""
+        """They write and listen as long as this is open; at the end all that was written is acknowledged."""
+        for writer in self.writers:
+            writer.stopping = False
         async with trio.open_nursery() as nursery:
             for devices in (self.writers, self.listeners):
                 for number, device in enumerate(devices):
                     nursery.start_soon(device.live, self.places[number % len(self.places)])
             yield
+            for writer in self.writers:
+                writer.stopping = True
+            await _until(lambda: all(writer.is_done for writer in self.writers))
             nursery.cancel_scope.cancel()
 
     async def at_work(self) -> None:
@@ -160,12 +176,16 @@ class Witnesses:
             await _until(lambda: all(len(one.taken) >= len(log) for one in self.listeners))
             nursery.cancel_scope.cancel()
         assert self.acknowledged, "the devices never got anything through"
+        assert sorted(self.acknowledged) == sorted(log), _difference(self.acknowledged, log)
         assert max(Counter(log).values()) == 1
-        assert max(Counter(self.acknowledged).values()) == 1
-        assert set(self.acknowledged) <= set(log)
         for listener in self.listeners:
             assert listener.taken == log
         return log
+
+
+def _difference(acknowledged: list[str], log: list[str]) -> str:
+    lost, doubled = set(acknowledged) - set(log), [one for one, times in Counter(log).items() if times > 1]
+    return f"lost {sorted(lost)}, doubled {doubled}, never acknowledged {sorted(set(log) - set(acknowledged))}"
 
 
 async def _until(condition: Callable[[], bool]) -> None:
