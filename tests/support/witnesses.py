@@ -38,6 +38,8 @@ class Witness:
 
     def __init__(self, node_id: str) -> None:
         self.node_id = node_id
+        self.source: str | None = None
+        """The address that it comes from, where it matters."""
         self.connections = 0
         self.at_work = False
         """It has a connection, and its handshake behind it."""
@@ -51,7 +53,7 @@ class Witness:
         """Do what it does, until cancelled or done."""
         while not self.is_done:
             try:
-                async with connected(place()) as client:
+                async with connected(place(), source=self.source) as client:
                     await self._sync(client)
             except* LOST:
                 pass

@@ -1,0 +1,86 @@
+"""PostgreSQL goes away under load, in every way it can: for the devices that is a pause.
+
+`KORA_DATABASE_FAILURES` says how often, in turns.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.support.postgres import PostgresServer
+from tests.support.process import Daemon
+from tests.support.witnesses import Witnesses
+
+FAILURES = int(os.environ.get("KORA_DATABASE_FAILURES", "4"))
+CONFIG = """
+[server]
+host = "127.0.0.1"
+port = 0
+[store]
+kind = "postgres"
+url = "{url}"
+application_name = "kora-under-test"
+outage_patience = 25.0
+[limits]
+max_operations_per_minute = 0
+"""
+OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'kora-under-test'"
+
+
+@pytest.fixture
+def database() -> Iterator[PostgresServer]:
+    server = PostgresServer(fsync="on", full_page_writes="on")
+    yield server
+    server.remove()
+
+
+def restart(database: PostgresServer) -> None:
+    """As for an update: sessions are ended."""
+    database.stop()
+    database.start()
+
+
+def crash(database: PostgresServer) -> None:
+    """All its processes at once; it recovers from its log."""
+    database.kill()
+    database.start()
+
+
+def kill_a_process(database: PostgresServer) -> None:
+    """One that serves the daemon, by SIGKILL: the database ends all others, and recovers."""
+    with database.connect() as connection:
+        serving = [pid for (pid,) in connection.execute(OURS.encode())]
+    os.kill(random.choice(serving), signal.SIGKILL)
+
+
+def end_the_sessions(database: PostgresServer) -> None:
+    """As an administrator may."""
+    with database.connect() as connection:
+        connection.execute(f"SELECT pg_terminate_backend(pid) FROM ({OURS}) AS ours".encode())
+
+
+WAYS: tuple[Callable[[PostgresServer], None], ...] = (restart, crash, kill_a_process, end_the_sessions)
+
+
+@pytest.mark.slow
+async def test_nothing_is_lost_and_nobody_is_sent_away(tmp_path: Path, database: PostgresServer) -> None:
+    url = database.url(database.database())
+    with Daemon(tmp_path, CONFIG.format(url=url)) as daemon:
+        witnesses = Witnesses(lambda: daemon.url)
+        async with witnesses.living():
+            await witnesses.at_work()
+            for way in islice(cycle(WAYS), FAILURES):
+                await trio.sleep(random.uniform(0.02, 0.5))
+                await trio.to_thread.run_sync(way, database)
+                await witnesses.make_progress(100)
+        assert {one.connections for one in (*witnesses.writers, *witnesses.listeners)} == {1}
+        log = await witnesses.agree()
+    print(f"{FAILURES} failures, {len(log)} operations")
