@@ -169,6 +169,11 @@ class Witnesses:
         wanted = len(self.acknowledged) + operations
         await _until(lambda: len(self.acknowledged) >= wanted)
 
+    async def come_again(self) -> None:
+        """Return once all writers have made another connection."""
+        before = [one.connections for one in self.writers]
+        await _until(lambda: all(one.connections > times for one, times in zip(self.writers, before, strict=True)))
+
     async def agree(self) -> list[str]:
         """The log, when nobody writes any more; everybody has seen nothing else."""
         log = await _everything(self.places[0]())
