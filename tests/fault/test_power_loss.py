@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 import apsw
@@ -20,11 +21,11 @@ import trio
 from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.errors import StoreCorrupt
 from kora_daemon.materialization.fold import fold
-from kora_daemon.model.operation import Operation
+from kora_daemon.model.delivery import LogEntry
 from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.server.sync_server import ServerOptions
 from kora_daemon.store.memory import MemoryStore
-from kora_daemon.store.sqlite import Durability, SqliteStore, connections
+from kora_daemon.store.sqlite import Durability, SqliteStore, connections, unsynced
 from tests.support.app import Device, Sent, device
 from tests.support.judging import relation, with_relations
 from tests.support.network import running_server
@@ -40,6 +41,8 @@ SCHEMA = with_relations(
     schema_of(lists={"name": "string"}, todos={"title": "string", "n": "number", "list": "string", "tags": "array"}),
     relation("todoOfList", "todos.list", "lists", "cascade"),
 )
+BOOTS = count()
+"""How often the machine was started."""
 COLLECTIONS = ("lists", "todos")
 Rows = Mapping[str, list[Record]]
 
@@ -47,9 +50,11 @@ Rows = Mapping[str, list[Record]]
 class Expected:
     """What a log means: the rows of its first so many operations, made without SQLite."""
 
-    def __init__(self, log: list[Operation]) -> None:
-        self.log = log
-        self.ids = [one.id for one in log]
+    def __init__(self, entries: list[LogEntry]) -> None:
+        self.log = [entry.operation for entry in entries]
+        self.sequences = [entry.sequence for entry in entries]
+        self.ids = [one.id for one in self.log]
+        self.sequence_of = dict(zip(self.ids, self.sequences, strict=True))
         self._rows: dict[int, Rows] = {}
 
     def rows(self, length: int) -> Rows:
@@ -119,7 +124,9 @@ def moments(disk: Disk, chance: random.Random) -> list[int]:
 
 
 def lay_out(folder: Path, left: Mapping[str, bytes], chance: random.Random) -> None:
+    """What there is when the machine has started again."""
     folder.mkdir()
+    next(BOOTS)
     for name, content in left.items():
         (folder / name).write_bytes(content)
     if chance.random() < 0.5:
@@ -127,21 +134,26 @@ def lay_out(folder: Path, left: Mapping[str, bytes], chance: random.Random) -> N
         (folder / "kora.db-shm").write_bytes(chance.randbytes(32_768))
 
 
-def found_in(folder: Path, durability: Durability, expected: Expected) -> list[str]:
-    """Open it as a daemon does; the ids of its log. Everything in there is sound, and it takes writes."""
+def found_in(folder: Path, durability: Durability, expected: Expected, told: Sequence[str]) -> list[str]:
+    """Open it as a daemon does; the ids of its log. Everything in there is sound, and it takes writes.
+
+    `told` is what somebody has heard of before the power went.
+    """
     store = SqliteStore(folder / "kora.db", durability=durability)
     store.open()
     try:
         bring_to(store, SCHEMA)
         entries = store.entries_after(0, 1_000_000)
         log = [entry.operation for entry in entries]
-        assert [entry.sequence for entry in entries] == list(range(1, len(log) + 1))
+        assert [entry.sequence for entry in entries] == expected.sequences[: len(log)]
         assert [one.id for one in log] == expected.ids[: len(log)], "the log is not a beginning of what was written"
         assert store.version_vector() == {one.node_id: one.sequence_number for one in log}
         keys = {key_of(one) for one in log}
         assert states(store, keys) == {key: fold(one for one in log if key_of(one) == key) for key in keys}
         assert rows_of(store) == expected.rows(len(log)), "the rows are not what the log says"
-        apply(store, Node("after-the-power-came-back").insert("t1", {"title": "new"}))
+        (entry,) = apply(store, Node("after-the-power-came-back").insert("t1", {"title": "new"}))
+        heard_of = [expected.sequence_of[one] for one in told]
+        assert entry.sequence > max(heard_of, default=0), "who has heard of what was lost would not hear of this"
         connection = apsw.Connection(str(folder / "kora.db"))
         assert connection.pragma("integrity_check") == "ok"
         connection.close()
@@ -159,8 +171,9 @@ def kept(disk: Disk, moment: int, durability: Durability) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _short_write_ahead_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It begins anew all the time."""
+def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts when a test says so, and its write-ahead log begins anew all the time."""
+    monkeypatch.setattr(unsynced, "boot_id", lambda: repr(BOOTS))
     monkeypatch.setattr(connections, "WAL_LONG_PAGES", 20)
 
 
@@ -174,7 +187,7 @@ async def recorded(
         assert (folder / name).read_bytes() == content, "something was not recorded"
     store = SqliteStore(folder / "kora.db", durability=durability)
     store.open()
-    expected = Expected([entry.operation for entry in store.entries_after(0, 1_000_000)])
+    expected = Expected(store.entries_after(0, 1_000_000))
     store.close()
     return disk, expected
 
@@ -193,10 +206,11 @@ async def test_a_power_loss_costs_nothing_that_was_promised(tmp_path: Path, dura
             image = tmp_path / f"image-{generation}-{number}"
             left = disk.left_at(moment, chance)
             lay_out(image, left, chance)
-            log = found_in(image, durability, expected)
+            told = disk.told_before(moment)
+            log = found_in(image, durability, expected, told)
             missing = {*before, *kept(disk, moment, durability)} - set(log)
             assert not missing, f"lost {len(missing)} at event {moment}, seed {SEED}: {image}"
-            lost += len(set(disk.told_before(moment)) - set(log))
+            lost += len(set(told) - set(log))
         before = log
         lay_out(tmp_path / f"recorded-{generation + 1}", left, chance)
     if durability == "full":
@@ -215,7 +229,32 @@ async def test_a_disk_that_only_says_that_it_syncs_is_found_out(tmp_path: Path) 
         image = tmp_path / f"image-{number}"
         lay_out(image, disk.left_at(moment, chance), chance)
         try:
-            lost += not set(disk.told_before(moment)) <= set(found_in(image, "full", expected))
+            told = disk.told_before(moment)
+            lost += not set(told) <= set(found_in(image, "full", expected, told))
         except (AssertionError, StoreCorrupt):
             lost += 1
     assert lost
+
+
+async def test_who_has_heard_of_what_was_lost_hears_of_all_that_comes_after(tmp_path: Path) -> None:
+    def started() -> SqliteStore:
+        next(BOOTS)
+        return SqliteStore(tmp_path / "kora.db", durability="normal")
+
+    async with running_server(started()) as host, device(host.url, "writer") as writer:
+        await writer.takes(*(writer.insert("todos", f"kept-{number}") for number in range(5)))
+    async with running_server(started()) as host, device(host.url, "listener") as listener:
+        left = {name: (tmp_path / name).read_bytes() for name in ("kora.db", "kora.db-wal")}
+        async with device(host.url, "writer-2") as writer:
+            await writer.takes(*(writer.insert("todos", f"lost-{number}") for number in range(5)))
+        await listener.hears(10)
+    for name, content in left.items():
+        (tmp_path / name).write_bytes(content)
+    async with running_server(started()) as host:
+        async with device(host.url, "listener-2", listener.watermark) as early, device(host.url, "writer-3") as writer:
+            await writer.takes(*(writer.insert("todos", f"new-{number}") for number in range(8)))
+            assert len(await early.hears(13)) == 13, "all that is left, and what is new"
+        async with device(host.url, "listener-3", listener.watermark) as late:
+            assert [one["recordId"] for one in await late.hears(8)] == [f"new-{number}" for number in range(8)]
+        async with device(host.url, "listener-4", None) as old:
+            assert len(await old.hears(13)) == 13

@@ -44,9 +44,11 @@ class SqliteTransaction:
         """States as they are in the database, of those that were read or written: their rows are there."""
         with translating(self._path):
             # One statement for all that a write has to know beforehand.
-            ((self._frontier, self._floor, self._materialized, generation),) = connection.execute(queries.POSITION)
+            ((self._frontier, self._floor, given, self._materialized, generation),) = connection.execute(
+                queries.POSITION
+            )
             shapes.refresh(generation, lambda: connection.execute(records.SHAPES))
-        self._next = max(self._frontier, self._floor) + 1
+        self._next = max(self._frontier, self._floor, given) + 1
 
     @property
     def shapes(self) -> Mapping[str, Shape]:
