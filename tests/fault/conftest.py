@@ -10,7 +10,10 @@ NEEDED = {
         ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
         "file systems can't be mounted",
     ),
-    "test_half_open.py": (["unshare", "--net", "iptables", "--list"], "network namespaces or iptables can't be had"),
+    "test_half_open.py": (
+        ["unshare", "--net", "sh", "-c", "ip link && iptables --list && nsenter --version"],
+        "network namespaces or iptables can't be had",
+    ),
 }
 """Test file -> a command that works where it can be run, and what it means where it does not."""
 
