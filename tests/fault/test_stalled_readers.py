@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import statistics
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +21,7 @@ import trio
 from kora_daemon.store.sqlite import SqliteStore
 from tests.support.devices import insert, inserts, seed
 from tests.support.lean_device import PONG, LeanDevice
-from tests.support.memory_limit import limited
+from tests.support.memory_limit import limited, resident_bytes
 from tests.support.process import Daemon
 
 STALLED = int(os.environ.get("KORA_STALLED_READERS", "24"))
@@ -123,14 +122,6 @@ class Source(LeanDevice):
             await self.take(message)
 
 
-def in_memory(daemon: Daemon, name: str) -> int:
-    """A size that the kernel tells of the daemon, in bytes."""
-    status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
 def told(title: str, devices: list[Live]) -> None:
     delays = sorted(delay for one in devices for delay in one.delays_ms)
     at = statistics.quantiles(delays, n=100)
@@ -190,12 +181,13 @@ async def test_who_does_not_read_costs_little_and_goes_on_later(tmp_path: Path) 
     begun_at = [chance.randrange(SEEDED // 2) for _ in range(STALLED)]
     stalled = [Stalled(f"stalled-{number}", at, talks=number % 2 == 0) for number, at in enumerate(begun_at)]
     with Daemon(tmp_path, CONFIG) as daemon:
-        before_bytes = in_memory(daemon, "VmRSS")
-        with limited(daemon.process.pid, BUDGET_BYTES) as is_limited:
+        pid = daemon.process.pid
+        before_bytes = resident_bytes(pid)
+        with limited(pid, BUDGET_BYTES) as is_limited:
             await alone_and_beside(daemon, source, live, stalled)
-            beside_bytes = in_memory(daemon, "VmHWM")
+            beside_bytes = resident_bytes(pid, most=True)
             await come_back(daemon, stalled, SEEDED + source.written)
-        most_bytes = in_memory(daemon, "VmHWM")
+        most_bytes = resident_bytes(pid, most=True)
         assert "crashed" not in daemon.logged()
         assert "failed" not in daemon.logged()
     sizes = [f"{size / MIB:.0f}" for size in (before_bytes, beside_bytes, most_bytes, BUDGET_BYTES)]

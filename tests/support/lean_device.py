@@ -32,6 +32,7 @@ class LeanDevice:
         self.watermark = watermark
         self.taken: list[str] = []
         self._heard = bytearray()
+        self._sending = trio.Lock()
         self._stream: trio.SocketStream | None = None
 
     @property
@@ -62,9 +63,8 @@ class LeanDevice:
 
     async def send(self, first_byte: int, payload: bytes = b"") -> None:
         """Send a frame."""
-        size = len(payload)
-        head = bytes([first_byte, MASKED | size]) if size < 126 else struct.pack(">BBH", first_byte, MASKED | 126, size)
-        await self.stream.send_all(head + NO_MASK + payload)
+        async with self._sending:
+            await self.stream.send_all(_head(first_byte, len(payload)) + NO_MASK + payload)
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         """What the server says. Raises Gone at the end."""
@@ -124,3 +124,11 @@ class LeanDevice:
     def vanish(self) -> None:
         """Close the socket."""
         self.stream.socket.close()
+
+
+def _head(first_byte: int, size: int) -> bytes:
+    if size < 126:
+        return bytes([first_byte, MASKED | size])
+    if size < 1 << 16:
+        return struct.pack(">BBH", first_byte, MASKED | 126, size)
+    return struct.pack(">BBQ", first_byte, MASKED | 127, size)

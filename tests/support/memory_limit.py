@@ -1,7 +1,11 @@
-"""A limit on what a process may take from now on: beyond it the kernel ends it. Needs root, and control groups."""
+"""What a process takes of memory, and a limit on what it may take from now on: beyond it the kernel ends it.
+
+The limit needs root, and control groups.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,6 +13,15 @@ from pathlib import Path
 ROOT = Path("/sys/fs/cgroup")
 FIRST, SECOND = (ROOT / "memory", "memory.limit_in_bytes"), (ROOT, "memory.max")
 """Where control groups of the first and of the second version are, and the file with the limit."""
+
+
+def resident_bytes(process: int, *, most: bool = False) -> int:
+    """What it has in memory now, or has had at most."""
+    name = "VmHWM" if most else "VmRSS"
+    status = Path(f"/proc/{process}/status").read_text()
+    found = re.search(rf"^{name}:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 @contextmanager
