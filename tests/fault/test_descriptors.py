@@ -12,16 +12,9 @@ import pytest
 
 from tests.support.http import http_client
 from tests.support.network import eventually, streaming
-from tests.support.process import Daemon
+from tests.support.process import UNLIMITED, Daemon
 from tests.support.witnesses import Witnesses
 
-CONFIG = """
-[server]
-host = "127.0.0.1"
-port = 0
-[limits]
-max_operations_per_minute = 0
-"""
 DESCRIPTORS = 60
 CROWD = 300
 FULL = "listener.out_of_descriptors"
@@ -49,7 +42,7 @@ def was_turned_away(stranger: socket.socket) -> bool:
 
 @pytest.mark.slow
 async def test_who_is_connected_stays_and_others_come_in_when_there_is_room(tmp_path: Path) -> None:
-    with Daemon(tmp_path, CONFIG) as daemon:
+    with Daemon(tmp_path, UNLIMITED) as daemon:
         limit = (DESCRIPTORS, DESCRIPTORS)
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, limit)
         witnesses = Witnesses(lambda: daemon.url, pause_s=0.01)

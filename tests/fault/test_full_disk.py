@@ -14,17 +14,12 @@ import pytest
 import trio
 
 from tests.support.http import http_client
-from tests.support.process import Daemon
+from tests.support.process import UNLIMITED, Daemon
 from tests.support.witnesses import PATIENCE_S, Witnesses
 
 ROUNDS = int(os.environ.get("KORA_FULL_DISKS", "2"))
 DISK_BYTES = 48 << 20
 CONFIG = """
-[server]
-host = "127.0.0.1"
-port = 0
-[limits]
-max_operations_per_minute = 0
 [store]
 path = "{disk}/kora.db"
 outage_patience = 0.5
@@ -67,7 +62,7 @@ async def becomes(daemon: Daemon, status: int) -> str:
 
 @pytest.mark.slow
 async def test_nothing_is_lost_and_it_goes_on_when_there_is_room(tmp_path: Path, disk: Path) -> None:
-    with Daemon(tmp_path, CONFIG.format(disk=disk)) as daemon:
+    with Daemon(tmp_path, UNLIMITED + CONFIG.format(disk=disk)) as daemon:
         witnesses = Witnesses(lambda: daemon.url)
         async with witnesses.living():
             for number in range(ROUNDS):

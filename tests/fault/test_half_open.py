@@ -7,15 +7,15 @@ and go on, and nobody else notices anything.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import pytest
-import trio
 
 from tests.support.http import http_client
 from tests.support.namespaces import ALSO_HERE, HERE, THERE, Wire, wired
+from tests.support.network import eventually
 from tests.support.process import Daemon
 from tests.support.witnesses import Witness, Witnesses
 
@@ -63,12 +63,6 @@ def descriptors(daemon: Daemon) -> int:
     return sum(os.readlink(one).startswith("socket:") for one in folder.iterdir() if one.is_symlink())
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(PATIENCE_S):
-        while not condition():
-            await trio.sleep(0.05)
-
-
 @pytest.mark.slow
 async def test_who_vanishes_is_let_go_and_comes_back(tmp_path: Path, wire: Wire) -> None:
     with Daemon(tmp_path, CONFIG, program=wire.program) as daemon:
@@ -84,12 +78,12 @@ async def test_who_vanishes_is_let_go_and_comes_back(tmp_path: Path, wire: Wire)
             for number in range(1, TUNNELS + 1):
                 before = descriptors(daemon)
                 wire.cut(ALSO_HERE)
-                await until(partial(were_let_go, daemon, number * len(travellers)))
-                await until(partial(have_gone, daemon, before - len(travellers)))
+                await eventually(partial(were_let_go, daemon, number * len(travellers)), PATIENCE_S)
+                await eventually(partial(have_gone, daemon, before - len(travellers)), PATIENCE_S)
                 assert await connected_clients(daemon) == len(others)
                 await witnesses.make_progress(50)
                 wire.mend()
-                await until(partial(have_come, travellers, 1 + number))
+                await eventually(partial(have_come, travellers, 1 + number), PATIENCE_S)
         assert {one.connections for one in others} == {1}
         log = await witnesses.agree()
     print(f"{TUNNELS} times {len(travellers)} of {len(everybody)} devices, {len(log)} operations")

@@ -15,18 +15,11 @@ import pytest
 import trio
 
 from tests.support.postgres import server
-from tests.support.process import Daemon
+from tests.support.process import UNLIMITED, Daemon
 from tests.support.witnesses import Witnesses
 
 ROUNDS = int(os.environ.get("KORA_KILL_ROUNDS", "50"))
-CONFIG = """
-[server]
-host = "127.0.0.1"
-port = 0
-[limits]
-max_operations_per_minute = 0
-[store]
-"""
+CONFIG = f"{UNLIMITED}[store]\n"
 
 
 def sqlite_full() -> str:

@@ -14,7 +14,7 @@ import trio
 from tests.support.devices import inserts
 from tests.support.lean_device import LeanDevice
 from tests.support.memory_limit import limited, resident_bytes
-from tests.support.process import Daemon
+from tests.support.process import UNLIMITED, Daemon
 
 BATCHES = int(os.environ.get("KORA_LARGE_BATCHES", "2"))
 WRITERS, STALLED = 6, 20
@@ -25,12 +25,7 @@ MIB = 1 << 20
 BUDGET_BYTES = 64 * MIB + 40 * MIB + WRITERS * 12 * MIB + STALLED * MIB
 """Beyond what the daemon has when idle: uploads of all that wait, the tail of the log and a commit, for each writer a
 message and what it is taken apart into, for who does not read a window of 256 KiB or one batch."""
-CONFIG = """
-[server]
-host = "127.0.0.1"
-port = 0
-[limits]
-max_operations_per_minute = 0
+CONFIG = f"""{UNLIMITED}
 [store]
 durability = "normal"
 """

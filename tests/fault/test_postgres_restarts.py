@@ -16,21 +16,16 @@ import pytest
 import trio
 
 from tests.support.postgres import PostgresServer
-from tests.support.process import Daemon
+from tests.support.process import UNLIMITED, Daemon
 from tests.support.witnesses import Witnesses
 
 FAILURES = int(os.environ.get("KORA_DATABASE_FAILURES", "4"))
 CONFIG = """
-[server]
-host = "127.0.0.1"
-port = 0
 [store]
 kind = "postgres"
 url = "{url}"
 application_name = "kora-under-test"
 outage_patience = 25.0
-[limits]
-max_operations_per_minute = 0
 """
 OURS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'kora-under-test'"
 
@@ -73,7 +68,7 @@ WAYS: tuple[Callable[[PostgresServer], None], ...] = (restart, crash, kill_a_pro
 @pytest.mark.slow
 async def test_nothing_is_lost_and_nobody_is_sent_away(tmp_path: Path, database: PostgresServer) -> None:
     url = database.url(database.database())
-    with Daemon(tmp_path, CONFIG.format(url=url)) as daemon:
+    with Daemon(tmp_path, UNLIMITED + CONFIG.format(url=url)) as daemon:
         witnesses = Witnesses(lambda: daemon.url)
         async with witnesses.living():
             await witnesses.at_work()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import random
 import statistics
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +21,8 @@ from kora_daemon.store.sqlite import SqliteStore
 from tests.support.devices import insert, inserts, seed
 from tests.support.lean_device import PONG, LeanDevice
 from tests.support.memory_limit import limited, resident_bytes
-from tests.support.process import Daemon
+from tests.support.network import eventually
+from tests.support.process import UNLIMITED, Daemon
 
 STALLED = int(os.environ.get("KORA_STALLED_READERS", "24"))
 LIVE = int(os.environ.get("KORA_LIVE_READERS", "20"))
@@ -37,12 +37,7 @@ MIB = 1 << 20
 BUDGET_BYTES = 64 * MIB + STALLED * 320 * 1024 + (LIVE + STALLED) * 64 * 1024
 """What the daemon may take beyond what it has when idle: the tail of the log in both its forms, a window of 256 KiB and
 its frame for who is behind, and a connection for each."""
-CONFIG = """
-[server]
-host = "127.0.0.1"
-port = 0
-[limits]
-max_operations_per_minute = 0
+CONFIG = f"""{UNLIMITED}
 max_unauthenticated_per_address = 0
 ping_interval = 1.0
 """
@@ -112,7 +107,7 @@ class Source(LeanDevice):
                 self._sent_at[operation["id"]] = perf_counter()
                 await self.say(type="operation-batch", operations=[operation], isFinal=True, batchIndex=0)
                 await trio.sleep(1 / WRITES_PER_S)
-            await until(lambda: self._acknowledged == self.written)
+            await eventually(lambda: self._acknowledged == self.written, PATIENCE_S)
             nursery.cancel_scope.cancel()
         self.vanish()
 
@@ -129,12 +124,6 @@ def told(title: str, devices: list[Live]) -> None:
     print(f"{title}: {len(delays)} deliveries, {figures}")
     for one in devices:
         one.delays_ms.clear()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(PATIENCE_S):
-        while not condition():
-            await trio.sleep(0.05)
 
 
 def seeded(path: Path) -> list[str]:
@@ -155,10 +144,10 @@ async def alone_and_beside(daemon: Daemon, source: Source, live: list[Live], sta
             for other in each:
                 stalling.start_soon(other.stall, daemon.port)
             await source.write(daemon.port, WRITING_S)
-            await until(lambda: all(one.watermark == SEEDED + source.written for one in live))
+            await eventually(lambda: all(one.watermark == SEEDED + source.written for one in live), PATIENCE_S)
             told(title, live)
         silent = sum(not one.talks for one in stalled)
-        await until(lambda: daemon.logged().count('"code": 1001') == silent)
+        await eventually(lambda: daemon.logged().count('"code": 1001') == silent, PATIENCE_S)
         stalling.cancel_scope.cancel()
         living.cancel_scope.cancel()
     for each in stalled:

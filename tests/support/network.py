@@ -31,9 +31,9 @@ PATIENCE_S = 10.0
 """How long a test waits for something that has to happen."""
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
+async def eventually(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
     """Return as soon as the condition holds."""
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(patience_s):
         while not condition():
             await trio.sleep(0.005)
 

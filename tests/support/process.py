@@ -13,6 +13,14 @@ from pathlib import Path
 from types import TracebackType
 
 KORA = (sys.executable, "-m", "koractl")
+UNLIMITED = """
+[server]
+host = "127.0.0.1"
+port = 0
+[limits]
+max_operations_per_minute = 0
+"""
+"""Settings for devices that write as fast as they can. More of `[limits]` may follow."""
 HAND_OVER = """
 import os, sys
 given, command = [int(one) for one in sys.argv[1].split(",")], sys.argv[2:]

@@ -14,7 +14,7 @@ import trio
 import trio_websocket
 
 from tests.support.devices import inserts
-from tests.support.network import Client, Closed, connected
+from tests.support.network import Client, Closed, connected, eventually
 
 LOST = (
     Closed,
@@ -157,22 +157,24 @@ class Witnesses:
             yield
             for writer in self.writers:
                 writer.stopping = True
-            await _until(lambda: all(writer.is_done for writer in self.writers))
+            await eventually(lambda: all(writer.is_done for writer in self.writers), PATIENCE_S)
             nursery.cancel_scope.cancel()
 
     async def at_work(self) -> None:
         """Return once all of them are connected."""
-        await _until(lambda: all(one.at_work for one in (*self.writers, *self.listeners)))
+        await eventually(lambda: all(one.at_work for one in (*self.writers, *self.listeners)), PATIENCE_S)
 
     async def make_progress(self, operations: int = 1) -> None:
         """Return once so many more operations were acknowledged."""
         wanted = len(self.acknowledged) + operations
-        await _until(lambda: len(self.acknowledged) >= wanted)
+        await eventually(lambda: len(self.acknowledged) >= wanted, PATIENCE_S)
 
     async def come_again(self) -> None:
         """Return once all writers have made another connection."""
         before = [one.connections for one in self.writers]
-        await _until(lambda: all(one.connections > times for one, times in zip(self.writers, before, strict=True)))
+        await eventually(
+            lambda: all(one.connections > times for one, times in zip(self.writers, before, strict=True)), PATIENCE_S
+        )
 
     async def agree(self) -> list[str]:
         """The log, when nobody writes any more; everybody has seen nothing else."""
@@ -180,7 +182,7 @@ class Witnesses:
         async with trio.open_nursery() as nursery:
             for number, listener in enumerate(self.listeners):
                 nursery.start_soon(listener.live, self.places[number % len(self.places)])
-            await _until(lambda: all(len(one.taken) >= len(log) for one in self.listeners))
+            await eventually(lambda: all(len(one.taken) >= len(log) for one in self.listeners), PATIENCE_S)
             nursery.cancel_scope.cancel()
         assert self.acknowledged, "the devices never got anything through"
         assert sorted(self.acknowledged) == sorted(log), _difference(self.acknowledged, log)
@@ -193,12 +195,6 @@ class Witnesses:
 def _difference(acknowledged: list[str], log: list[str]) -> str:
     lost, doubled = set(acknowledged) - set(log), [one for one, times in Counter(log).items() if times > 1]
     return f"lost {sorted(lost)}, doubled {doubled}, never acknowledged {sorted(set(log) - set(acknowledged))}"
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(PATIENCE_S):
-        while not condition():
-            await trio.sleep(0.01)
 
 
 async def _everything(url: str) -> list[str]:
