@@ -117,9 +117,9 @@ async def _checkpoint(store: SqliteStore, chance: random.Random) -> None:
 def moments(disk: Disk, chance: random.Random) -> list[int]:
     """Any, and as many shortly before or after somebody was told something or something was synced."""
     special = [number for number, event in enumerate(disk.events) if isinstance(event, Synced | Told)]
-    count = -(-CUTS // RECORDINGS)
-    near = [chance.choice(special) + chance.randrange(-2, 3) for _ in range(count // 2)]
-    anywhere = [chance.randrange(len(disk.events)) for _ in range(count - len(near))]
+    wanted = -(-CUTS // RECORDINGS)
+    near = [chance.choice(special) + chance.randrange(-2, 3) for _ in range(wanted // 2)]
+    anywhere = [chance.randrange(len(disk.events)) for _ in range(wanted - len(near))]
     return [min(max(0, one), len(disk.events)) for one in (*near, *anywhere)]
 
 
