@@ -8,16 +8,19 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 import trio
 
 from tests.support.postgres import PostgresServer
 from tests.support.process import UNLIMITED, Daemon
-from tests.support.witnesses import Witnesses
+from tests.support.witnesses import PATIENCE_S, Witnesses
 
 FAILURES = int(os.environ.get("KORA_DATABASE_FAILURES", "4"))
 CONFIG = """
@@ -37,6 +40,18 @@ def database() -> Iterator[PostgresServer]:
     server.remove()
 
 
+def connected(database: PostgresServer) -> psycopg.Connection[Any]:
+    """A connection of our own, as soon as there is one to be had: it may be recovering from what was done before."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return database.connect()
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 def restart(database: PostgresServer) -> None:
     """As for an update: sessions are ended."""
     database.stop()
@@ -51,14 +66,14 @@ def crash(database: PostgresServer) -> None:
 
 def kill_a_process(database: PostgresServer) -> None:
     """One that serves the daemon, by SIGKILL: the database ends all others, and recovers."""
-    with database.connect() as connection:
+    with connected(database) as connection:
         serving = [pid for (pid,) in connection.execute(OURS.encode())]
     os.kill(random.choice(serving), signal.SIGKILL)
 
 
 def end_the_sessions(database: PostgresServer) -> None:
     """As an administrator may."""
-    with database.connect() as connection:
+    with connected(database) as connection:
         connection.execute(f"SELECT pg_terminate_backend(pid) FROM ({OURS}) AS ours".encode())
 
 
