@@ -59,7 +59,8 @@ class JointCalls(Generic[T]):
         try:
             await mine.woken.wait()
         except trio.Cancelled:
-            self._waiting.remove(mine)
+            if mine in self._waiting:  # or it is under way already, with those that went
+                self._waiting.remove(mine)
             raise
         return mine.leads
 

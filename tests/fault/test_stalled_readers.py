@@ -11,6 +11,7 @@ import os
 import random
 import statistics
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -27,7 +28,7 @@ from tests.support.process import UNLIMITED, Daemon
 STALLED = int(os.environ.get("KORA_STALLED_READERS", "24"))
 LIVE = int(os.environ.get("KORA_LIVE_READERS", "20"))
 WRITING_S = float(os.environ.get("KORA_STALLED_SECONDS", "2"))
-WRITES_PER_S = 5
+WRITES_PER_S = 2
 SEEDED = 1_000
 OPERATION_BYTES = 2_000
 RECEIVE_BYTES = 4_096
@@ -39,7 +40,7 @@ BUDGET_BYTES = 64 * MIB + STALLED * 320 * 1024 + (LIVE + STALLED) * 64 * 1024
 its frame for who is behind, and a connection for each."""
 CONFIG = f"""{UNLIMITED}
 max_unauthenticated_per_address = 0
-ping_interval = 1.0
+ping_interval = {max(1.0, STALLED / 50)}
 """
 
 
@@ -49,11 +50,13 @@ class Live(LeanDevice):
     def __init__(self, node_id: str, watermark: int, sent_at: dict[str, float]) -> None:
         super().__init__(node_id, watermark)
         self.delays_ms: list[float] = []
+        self.is_connected = False
         self._sent_at = sent_at
 
     async def live(self, port: int) -> None:
         await self.connect(port)
         async for message in self.messages():
+            self.is_connected = True
             if message["type"] == "operation-batch":
                 now = perf_counter()
                 self.delays_ms += [(now - self._sent_at[one["id"]]) * 1000 for one in message["operations"]]
@@ -140,9 +143,11 @@ async def alone_and_beside(daemon: Daemon, source: Source, live: list[Live], sta
     async with trio.open_nursery() as living, trio.open_nursery() as stalling:
         for one in live:
             living.start_soon(one.live, daemon.port)
+        await eventually(lambda: all(one.is_connected for one in live), PATIENCE_S)
         for each, title in (((), f"{LIVE} alone"), (stalled, f"{LIVE} beside {STALLED} that stall")):
             for other in each:
                 stalling.start_soon(other.stall, daemon.port)
+            await eventually(partial(have_joined, daemon, LIVE + len(each)), PATIENCE_S)
             await source.write(daemon.port, WRITING_S)
             await eventually(lambda: all(one.watermark == SEEDED + source.written for one in live), PATIENCE_S)
             told(title, live)
@@ -152,6 +157,10 @@ async def alone_and_beside(daemon: Daemon, source: Source, live: list[Live], sta
         living.cancel_scope.cancel()
     for each in stalled:
         each.vanish()
+
+
+def have_joined(daemon: Daemon, devices: int) -> bool:
+    return daemon.logged().count("session.joined") >= devices
 
 
 async def come_back(daemon: Daemon, stalled: list[Stalled], frontier: int) -> None:

@@ -102,6 +102,28 @@ async def test_whoever_gives_up_holds_nobody_up(given_up: int) -> None:
     assert desk.calls._waiting == []
 
 
+async def test_whoever_gives_up_a_call_that_is_under_way_just_goes() -> None:
+    desk = Desk(1)
+    desk.shut()
+    scope = trio.CancelScope()
+
+    async def impatient() -> None:
+        with scope:
+            await desk.ask(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.ask, 0)
+        nursery.start_soon(desk.ask, 2)
+        nursery.start_soon(impatient)
+        await trio.testing.wait_all_tasks_blocked()
+        assert desk.calls._waiting == []
+        scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        desk.open()
+    await desk.ask(3)
+    assert sorted(desk.made) == [0, 2, 3]
+
+
 async def test_whoever_is_to_lead_and_gives_up_hands_the_lead_on() -> None:
     desk = Desk(1)
     desk.shut()
