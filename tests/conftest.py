@@ -10,6 +10,7 @@ import structlog
 from hypothesis import settings
 
 from kora_daemon import log
+from tests.fault.conftest import MISSING as MISSING_IN_THE_KERNEL
 from tests.programs.conftest import MISSING
 
 # Without deadlines: machines are busy.
@@ -44,3 +45,5 @@ def _log_as_it_was() -> Iterator[None]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for file, program in sorted(MISSING.items()):
         terminalreporter.line(f"not collected: tests/programs/{file}, {program} is not installed")
+    for file, reason in sorted(MISSING_IN_THE_KERNEL.items()):
+        terminalreporter.line(f"not collected: tests/fault/{file}, {reason}")

@@ -97,10 +97,11 @@ POSITION = """
     SELECT
         (SELECT coalesce(max(delivery_seq), 0) FROM operations),
         coalesce((SELECT CAST(value AS INTEGER) FROM kora_meta WHERE key = 'floor'), 0),
+        coalesce((SELECT CAST(value AS INTEGER) FROM kora_meta WHERE key = 'given'), 0),
         coalesce((SELECT CAST(value AS INTEGER) FROM kora_meta WHERE key = 'materialized'), 0),
         coalesce((SELECT CAST(value AS INTEGER) FROM kora_meta WHERE key = 'shapes'), 0)
 """
-"""Frontier, floor, up to where records are saved, generation of the shapes."""
+"""Frontier, floor, the last sequence that may have been given, up to where records are saved, generation of shapes."""
 SEQUENCE_NUMBER = "SELECT max_sequence_number FROM sync_state WHERE node_id = ?"
 STALE_RECORDS = """
     SELECT DISTINCT +collection, +record_id FROM operations

@@ -131,7 +131,7 @@ META = Table("kora_meta", (Column("key", "TEXT", "PRIMARY KEY"), Column("value",
 
 `format`, `node_id`; `probe`, a number that each probe raises; `materialized`, the delivery sequence up to which the
 states of all records with a table are saved; `floor`, see `Store.floor`; `shapes`, a number that changes with the
-shapes and refills.
+shapes and refills; `given` and `unsynced_boot`, see `sqlite.unsynced`.
 """
 RECORDS = Table(
     "kora_records",

@@ -16,13 +16,10 @@ from kora_daemon.auth.contract import AuthContext
 from kora_daemon.http.listener import ListenerOptions
 from kora_daemon.protocol.uploads import UploadLimits
 from kora_daemon.server.sync_server import ServerOptions
+from tests.support.lean_device import UPGRADE
 from tests.support.network import PATIENCE_S, Client, Closed, Host, connected, eventually, running_server, streaming
 from tests.support.operations import wire_operation
 
-UPGRADE = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 HANDSHAKE = {
     "type": "handshake",
     "messageId": "m",

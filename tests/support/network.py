@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 import trio
@@ -30,9 +31,9 @@ PATIENCE_S = 10.0
 """How long a test waits for something that has to happen."""
 
 
-async def eventually(condition: Callable[[], bool]) -> None:
+async def eventually(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
     """Return as soon as the condition holds."""
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(patience_s):
         while not condition():
             await trio.sleep(0.005)
 
@@ -250,10 +251,29 @@ def _closed(closed: trio_websocket.ConnectionClosed) -> Closed:
 
 
 @asynccontextmanager
-async def connected(url: str, binary: bool = False, **options: Any) -> AsyncIterator[Client]:
-    """A client on an open WebSocket; gone at the end. `options` are trio-websocket's, for the way there."""
+async def connected(url: str, binary: bool = False, source: str | None = None, **options: Any) -> AsyncIterator[Client]:
+    """A client on an open WebSocket; gone at the end. `options` are trio-websocket's, for the way there.
+
+    `source` is the address that it comes from, where this host has several.
+    """
+    if source is not None:
+        async with _connected_from(source, url) as websocket:
+            yield Client(websocket, binary)
+        return
     async with trio_websocket.open_websocket_url(url, max_message_size=1 << 26, **options) as websocket:
         yield Client(websocket, binary)
+
+
+@asynccontextmanager
+async def _connected_from(source: str, url: str) -> AsyncIterator[trio_websocket.WebSocketConnection]:
+    address = urlsplit(url)
+    stream = await trio.open_tcp_stream(address.hostname or "", address.port or 80, local_address=source)
+    async with trio.open_nursery() as nursery:
+        try:
+            yield await trio_websocket.wrap_client_stream(nursery, stream, address.netloc, address.path)
+        finally:
+            nursery.cancel_scope.cancel()
+            await trio.aclose_forcefully(stream)
 
 
 @asynccontextmanager

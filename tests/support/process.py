@@ -12,6 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+KORA = (sys.executable, "-m", "koractl")
+UNLIMITED = """
+[server]
+host = "127.0.0.1"
+port = 0
+[limits]
+max_operations_per_minute = 0
+"""
+"""Settings for devices that write as fast as they can. More of `[limits]` may follow."""
 HAND_OVER = """
 import os, sys
 given, command = [int(one) for one in sys.argv[1].split(",")], sys.argv[2:]
@@ -30,7 +39,8 @@ os.execv(command[0], command)
 class Daemon:
     """`kora serve` on a folder of its own. `start` after `kill` serves the same database again.
 
-    `sockets` are handed over to it, as by a service manager; they stay open here.
+    `sockets` are handed over to it, as by a service manager; they stay open here. `program` is what takes the place of
+    `kora`: the same, in surroundings of its own.
     """
 
     def __init__(
@@ -39,12 +49,14 @@ class Daemon:
         config: str = "",
         environment: dict[str, str] | None = None,
         sockets: Sequence[socket.socket] = (),
+        program: Sequence[str] = KORA,
     ) -> None:
         self.folder = folder
         self.config = folder / "kora.toml"
         self.config.write_text(config or '[server]\nhost = "127.0.0.1"\nport = 0\n')
         self._environment = {**os.environ, **(environment or {})}
         self._sockets = sockets
+        self._program = program
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
         self.urls: list[str] = []
@@ -73,7 +85,7 @@ class Daemon:
 
     def begin(self) -> None:
         """Start it."""
-        command = [sys.executable, "-m", "koractl", "serve", "--config", str(self.config)]
+        command = [*self._program, "serve", "--config", str(self.config)]
         descriptors = [one.fileno() for one in self._sockets]
         if descriptors:
             command = [sys.executable, "-c", HAND_OVER, ",".join(map(str, descriptors)), *command]

@@ -38,6 +38,7 @@ from kora_daemon.store.sqlite.connections import BUSY_TIMEOUT_MS, Connections, D
 from kora_daemon.store.sqlite.errors import translating
 from kora_daemon.store.sqlite.snapshot import SqliteSnapshot
 from kora_daemon.store.sqlite.transaction import SQL, SqliteTransaction
+from kora_daemon.store.sqlite.unsynced import leave_gap
 from kora_daemon.store.states import KnownStates
 
 
@@ -60,6 +61,7 @@ class SqliteStore:
     ) -> None:
         self._path = Path(path).absolute()
         self._wanted_node_id = node_id
+        self._durability = durability
         self._node_id = ""
         self._schema: Schema | None = None
         self._shapes = ShapeCache()
@@ -77,6 +79,7 @@ class SqliteStore:
         self._shapes.forget()
         self._known.clear()
         self._node_id = adopt(connection.execute, str(self._path), self._wanted_node_id)
+        leave_gap(connection, waits_for_disk=self._durability == "full")
 
     def open(self) -> None:
         """Open or create the file, readable for its owner only, and bring its log tables up to date.

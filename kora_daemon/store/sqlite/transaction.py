@@ -46,10 +46,12 @@ class SqliteTransaction:
         self._known = states
         with translating(self._path):
             # One statement for all that a write has to know beforehand.
-            ((self._frontier, self._floor, self._materialized, generation),) = connection.execute(queries.POSITION)
+            ((self._frontier, self._floor, given, self._materialized, generation),) = connection.execute(
+                queries.POSITION
+            )
             shapes.refresh(generation, lambda: connection.execute(records.SHAPES))
         states.begin(self.position)
-        self._next = max(self._frontier, self._floor) + 1
+        self._next = max(self._frontier, self._floor, given) + 1
 
     @property
     def position(self) -> Position:
