@@ -14,13 +14,13 @@ import pytest
 import trio
 
 from kora_daemon.store.blobs.directory import DirectoryBlobs
-from tests.fault.test_kill import LOST
 from tests.support.blobs import asked, gets, hashed, kept, pushed
 from tests.support.cli import ROOT, Kora
 from tests.support.devices import insert
 from tests.support.network import streaming
 from tests.support.process import Daemon
 from tests.support.tenants import has_uploaded, hears
+from tests.support.witnesses import LOST
 
 CONFIG = """
 [server]

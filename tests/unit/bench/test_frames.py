@@ -30,7 +30,7 @@ def test_fragments_are_put_together_and_control_frames_may_come_between() -> Non
     assert list(FrameReader().feed(first + ping + last)) == [(PING, b"!"), (TEXT, b"abc")]
 
 
-@pytest.mark.parametrize("wire", [masked_frame(b"a client's"), b"\xc1\x00"])
+@pytest.mark.parametrize("wire", [masked_frame(b"a client's"), b"\xc1\x00"], ids=["masked", "reserved"])
 def test_what_no_server_may_send_is_refused(wire: bytes) -> None:
     with pytest.raises(BrokenFrame):
         list(FrameReader().feed(wire))
