@@ -71,7 +71,8 @@ class LogRead(Event):
 
     The stream begins behind `start`. `delta` are delivery sequences in causal order, for clients without a watermark.
     Watermarks below `floor` are of another log, which this one has taken the place of. `memory` is what is remembered
-    of the device; `has_gaps`: it may have withheld some of its operations, and the vector asks for them.
+    of the device; `has_gaps`: it may have withheld some of its operations, and the vector asks for them. `own`: the
+    largest sequence number that is known of it, whatever the vector says.
     """
 
     frontier: int
@@ -81,6 +82,7 @@ class LogRead(Event):
     start: int = 0
     memory: NodeMemory | None = None
     has_gaps: bool = False
+    own: int = 0
 
 
 class PageRead(Event):

@@ -47,7 +47,7 @@ def misses_own(node_id: str, held: Mapping[str, int], log: LogRead) -> bool:
     A device that has lost its store gets them from 0 on. If that download breaks off, it goes on behind 0. A client
     that names nobody has nothing to tell.
     """
-    return bool(held) and (log.has_gaps or held.get(node_id, 0) < log.version_vector.get(node_id, 0))
+    return bool(held) and held.get(node_id, 0) < log.own
 
 
 def stream_news(

@@ -68,9 +68,10 @@ class Readers:
         memory = self._store.node_memory(asked.node_id)
         start = start_of(asked, frontier, floor, memory)
         vector = self._store.version_vector(self._nodes_of_interest(asked, start, frontier))
+        own = vector.get(asked.node_id, 0)
         has_gaps = self._ask_for_gaps(asked, vector, memory, floor)
         delta = self._delta(asked, frontier) if asked.watermark is None else ()
-        return LogRead(frontier, vector, delta, floor, start, memory, has_gaps)
+        return LogRead(frontier, vector, delta, floor, start, memory, has_gaps, own)
 
     def _nodes_of_interest(self, asked: ReadLog, start: int, frontier: int) -> Iterable[str] | None:
         """The nodes that the client named, its own, and the authors of what it is about to be sent; None = all.

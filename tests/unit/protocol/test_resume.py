@@ -231,14 +231,21 @@ class Stage(Rehearsal):
         self.grant = grant
 
     def opens(
-        self, memory: NodeMemory | None = None, *, has_gaps: bool = False, own: int = 0, **handshake: Any
+        self,
+        memory: NodeMemory | None = None,
+        *,
+        has_gaps: bool = False,
+        own: int = 0,
+        stored: int | None = None,
+        **handshake: Any,
     ) -> say.HandshakeResponse:
-        """The whole handshake; its answer, which says `own` of the device's own operations."""
+        """The whole handshake; its answer, which says `own` of the device's own operations, of which `stored` are."""
         self.take(handshake_of(**handshake))
         [asked] = of_kind(do.ReadLog, self.take(on.Authenticated("alice", self.grant)))
         self.asked = asked
         start = start_of(asked, FRONTIER, 0, memory)
-        read = on.LogRead(FRONTIER, {"node-a": own}, start=start, memory=memory, has_gaps=has_gaps)
+        known = own if stored is None else stored
+        read = on.LogRead(FRONTIER, {"node-a": own}, start=start, memory=memory, has_gaps=has_gaps, own=known)
         [response, *_] = said(self.take(read))
         assert isinstance(response, say.HandshakeResponse)
         return response
@@ -293,22 +300,31 @@ def test_who_begins_anew_is_not_taken_at_the_word_of_what_it_held_before() -> No
 
 
 @pytest.mark.parametrize(
-    ("held", "own", "has_gaps", "sent"),
+    ("held", "asked_from", "stored", "sent"),
     [
-        ({"node-a": 1, "node-b": 7}, 2, False, [70, 71]),
-        ({"node-b": 7}, 2, False, [70, 71]),
-        ({"node-a": 2, "node-b": 7}, 2, True, [70, 71]),
-        ({"node-a": 2, "node-b": 7}, 2, False, [70]),
-        ({"node-a": 3}, 2, False, [70]),
-        ({}, 2, False, [70]),
+        ({"node-a": 1, "node-b": 7}, 2, 2, [70, 71]),
+        ({"node-b": 7}, 2, 2, [70, 71]),
+        ({"node-a": 2, "node-b": 7}, 1, 3, [70, 71]),
+        ({"node-a": 2, "node-b": 7}, 1, 2, [70]),
+        ({"node-a": 2, "node-b": 7}, 2, 2, [70]),
+        ({"node-a": 3}, 2, 2, [70]),
+        ({}, 2, 2, [70]),
     ],
-    ids=["lacks some", "lacks all", "perhaps", "has them", "has more", "does not tell"],
+    ids=[
+        "lacks some",
+        "lacks all",
+        "lacks some, withholds some",
+        "withholds some",
+        "has them",
+        "has more",
+        "is silent",
+    ],
 )
 def test_a_download_that_broke_off_goes_on_with_what_the_device_once_wrote_itself(
-    held: dict[str, int], own: int, has_gaps: bool, sent: list[int]
+    held: dict[str, int], asked_from: int, stored: int, sent: list[int]
 ) -> None:
-    stage = Stage(None)
-    stage.opens(None, last_delivery_sequence=40, version_vector=held, own=own, has_gaps=has_gaps)
+    stage, gaps = Stage(None), asked_from < stored
+    stage.opens(None, last_delivery_sequence=40, version_vector=held, own=asked_from, stored=stored, has_gaps=gaps)
     [batch] = stage.show([entry(70), entry(71, "node-a")])
     assert [one.sequence for one in batch.entries] == sent
 
