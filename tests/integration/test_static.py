@@ -120,7 +120,7 @@ async def test_a_folder_without_its_slash_is_sent_to_where_it_has_one(client: Ht
     answer = await client.ask("/docs?x=1&y=%20")
     assert (answer.status, answer.headers["location"]) == (308, "/docs/?x=1&y=%20")
     assert (await client.ask("/empty")).status == 404
-    assert (await client.ask("//localhost/docs")).headers["location"] == "/docs/"
+    assert (await client.ask("//localhost/docs")).status == 404
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,9 @@ class TestLimits:
         scene.relay.share(one, BlobRequest("m", "mine", text))
         assert two.heard == []
 
-    async def test_a_session_has_a_number_of_open_requests(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_session_has_a_number_of_open_requests(
+        self, autojump_clock: trio.testing.MockClock, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr(module, "MAX_OPEN_REQUESTS_OF_A_PEER", 3)
         monkeypatch.setattr(module, "MAX_OPEN_REQUESTS", 5)
         one, two, three = (scene.come(None) for _ in range(3))
