@@ -102,29 +102,6 @@ async def test_whoever_gives_up_holds_nobody_up(given_up: int) -> None:
     assert desk.calls._waiting == []
 
 
-async def test_whoever_gives_up_a_call_that_is_under_way_just_goes() -> None:
-    desk = Desk(1)
-    desk.shut()
-    scopes = [trio.CancelScope() for _ in range(3)]
-
-    async def ask(number: int) -> None:
-        with scopes[number]:
-            await desk.ask(number)
-
-    async with trio.open_nursery() as nursery:
-        for number in range(3):  # one of them leads, and has to stay
-            nursery.start_soon(ask, number)
-        await trio.testing.wait_all_tasks_blocked()
-        assert desk.calls._waiting == []
-        for scope in scopes:
-            scope.cancel()
-        await trio.testing.wait_all_tasks_blocked()
-        desk.open()
-    assert len(desk.made) <= 1
-    await desk.ask(4)
-    assert desk.made[-1] == 4
-
-
 async def test_whoever_is_to_lead_and_gives_up_hands_the_lead_on() -> None:
     desk = Desk(1)
     desk.shut()
