@@ -1,6 +1,6 @@
 """Our stream under trio-websocket: data frames go straight to the session, control frames through the library.
 
-trio-websocket keeps the handshake, pong and close; it writes exactly one whole frame per `send_all`, and its writes
+trio-websocket keeps pong and close; it writes exactly one whole frame per `send_all`, and its writes
 and our pushed frames leave through one outbox, so no frame lands inside another. Measured at 4 to 10 times the
 library's own message path.
 """
