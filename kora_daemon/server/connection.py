@@ -21,6 +21,7 @@ from kora_daemon.protocol.moves import AUTHENTICATED, Phase
 from kora_daemon.protocol.session import Session
 from kora_daemon.server.backlog import Backlog
 from kora_daemon.server.clock import new_id, now, wall_s
+from kora_daemon.server.deadlines import Deadlines
 from kora_daemon.server.hearing import Hearing
 from kora_daemon.server.identity import COME_AGAIN, Identity
 from kora_daemon.server.ledger import Ledger
@@ -55,7 +56,9 @@ class Connection:
         self._stepping = False
         self._backlog: Backlog[do.Action] = Backlog(self._work_off)
         self._hearing = Hearing(self, self.session, services)
-        self._pinged_at = 0.0
+        self._deadlines = Deadlines(
+            self.session, transport, services.ping_interval_s, lambda: services.identification.rules.close_on_expiry
+        )
         self._closing: do.Close | None = None
         self.ledger = Ledger(services.telemetry, self.session, origin.address, getattr(transport, "name", "other"))
         self._submissions = Submissions(self.session, services, self.ledger, lambda: self._identity, self._happened)
@@ -184,6 +187,7 @@ class Connection:
 
     def judged(self, standing: Standing) -> None:
         """Take what a re-check has found."""
+        self._deadlines.quiet_until = 0.0
         if self.identity is not None and (change := self.identity.change(standing, wall_s())) is not None:
             self._dismiss(change)
 
@@ -206,26 +210,20 @@ class Connection:
             self._close(do.Close(do.AUTHENTICATION_FAILED if refuse else do.NORMAL, f"closed by an operator, {reason}"))
         return True
 
+    @property
+    def quiet_until(self) -> float:
+        """Before that nothing can be overdue."""
+        return self._deadlines.quiet_until
+
     def sweep(self) -> None:
         """Look for overdue things."""
-        identity = self.identity
-        if identity and self._services.identification.rules.close_on_expiry and identity.outlives_token(wall_s()):
-            self._dismiss(on.Renewal(f"the token has expired, {COME_AGAIN}"))
-        transport, due_ms = self._transport, self.session.due_ms
-        # What has not left this machine is not lost: a peer that reads slowly is waited for, not sent everything twice.
-        if (
-            due_ms is not None
-            and due_ms <= now().elapsed_ms
-            and (self.session.phase is Phase.CONNECTED or transport.delivered())
-        ):
-            self._happened(on.Tick())
-        interval = self._services.ping_interval_s
-        silent_s = trio.current_time() - transport.heard_at
-        if interval and silent_s >= 3 * interval:
-            self._close(do.Close(do.GOING_AWAY, "no sign of life"))
-        elif interval and silent_s >= interval and trio.current_time() - self._pinged_at >= interval:
-            self._pinged_at = trio.current_time()
-            transport.ping()
+        overdue = self._deadlines.look(self.identity)
+        if isinstance(overdue, do.Close):
+            self._close(overdue)
+        elif isinstance(overdue, on.Renewal):
+            self._dismiss(overdue)
+        elif overdue is not None:
+            self._happened(overdue)
 
     # Steps
 
@@ -243,6 +241,7 @@ class Connection:
             self._close(do.Close(do.INTERNAL_ERROR, "internal error"))
         finally:
             self._stepping = False
+            self._deadlines.quiet_until = 0.0
         if self.session.hears:
             self._hearing.wake()
 

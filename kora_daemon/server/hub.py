@@ -21,8 +21,11 @@ from kora_daemon.server.visible import KnownFields
 from kora_daemon.wire.formats import SharedMessage
 
 SWEEP_INTERVAL_S = 0.5
-_PEERS_PER_TURN = 64
-"""Sessions told in a row before other tasks get their turn."""
+_PEERS_AT_ONCE = 64
+"""Sessions looked after in a row before other tasks get their turn."""
+_TELLING_AT_ONCE_S = 0.02
+"""Sessions are told in a row for so long: what the first have to say to it, acknowledgments mostly, would come in
+between and make the last wait several times as long for the news."""
 FAREWELLS_PER_S = 250
 """A fraction of what a daemon welcomes per second on one core, since all of them come back."""
 
@@ -61,6 +64,11 @@ class Peer(Protocol):
 
     def offer(self, message: SharedMessage) -> bool:
         """Send a message that can be done without; False when it is dropped, since the peer is slow or about to go."""
+        ...
+
+    @property
+    def quiet_until(self) -> float:
+        """Before that, on the event loop's clock (s), nothing can be overdue."""
         ...
 
     def sweep(self) -> None:
@@ -179,10 +187,12 @@ class Hub:
             await self._moved.wait()
             self._moved = trio.Event()
             received_at = self._measures.take_unpublished()
-            peers = list(self.streaming())
-            for first in range(0, len(peers), _PEERS_PER_TURN):
-                self._tell(peers[first : first + _PEERS_PER_TURN], received_at)
-                await trio.lowlevel.checkpoint()
+            peers, begun = list(self.streaming()), trio.current_time()
+            for first in range(0, len(peers), _PEERS_AT_ONCE):
+                self._tell(peers[first : first + _PEERS_AT_ONCE], received_at)
+                if trio.current_time() - begun >= _TELLING_AT_ONCE_S:
+                    await trio.lowlevel.checkpoint()
+                    begun = trio.current_time()
 
     def _tell(self, peers: list[Peer], received_at: float) -> None:
         """Tell some peers; what was received then, or a little later, is among what they are sent on the spot."""
@@ -196,9 +206,11 @@ class Hub:
         """Look after what is overdue, for ever. One task for all peers: idle connections cost nothing else."""
         while True:
             await trio.sleep(SWEEP_INTERVAL_S)
-            for swept, peer in enumerate(list(self._connected.values()), 1):
+            moment = trio.current_time()
+            due = [peer for peer in self._connected.values() if peer.quiet_until <= moment]
+            for swept, peer in enumerate(due, 1):
                 peer.sweep()
-                if swept % _PEERS_PER_TURN == 0:
+                if swept % _PEERS_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
 
     async def drain(self, spread_s: float = 0.0) -> None:

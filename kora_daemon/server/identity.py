@@ -23,16 +23,13 @@ class Identity:
     def __init__(self, context: AuthContext, judged_at: float, wall_s: float) -> None:
         self.context = context
         self.judged_at = judged_at
-        self._ends_at = _end(context, wall_s)
+        self.ends_at = _end(context, wall_s)
+        """When its token has expired, in seconds since the epoch; None = never."""
 
     def authority(self, node_id: str, scopes: ScopeMap | None, binding: NodeBinding, *, handover: bool) -> Authority:
         """In whose name it uploads as this node within these scopes, which may be narrower than those it was given."""
         claimant = VISITOR if self.context.is_visitor else self.context.user_id
         return Authority(node_id, scopes, claimant, self.context.device_id, binding, handover)
-
-    def outlives_token(self, wall_s: float) -> bool:
-        """Whether its token has expired, at a time in seconds since the epoch."""
-        return self._ends_at is not None and wall_s >= self._ends_at
 
     def change(self, standing: Standing, wall_s: float) -> on.Revoked | on.Renewal | None:
         """Take what a re-check has found; what the session has to be told, None when it stays."""
@@ -43,7 +40,7 @@ class Identity:
         if not same_scopes(standing.scopes, self.context.scopes):
             return on.Renewal(f"what you may see has changed, {COME_AGAIN}")
         if standing.expires_at != self.context.expires_at:
-            self._ends_at = _end(standing, wall_s)
+            self.ends_at = _end(standing, wall_s)
         self.context = standing
         return None
 

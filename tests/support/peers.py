@@ -23,6 +23,7 @@ class FakePeer:
         self.scopes = granted if scopes is None else scopes
         self.heard: list[dict[str, Any]] = []
         self.reads = True
+        self.quiet_until = 0.0
 
     def offer(self, message: SharedMessage) -> bool:
         if self.reads:
