@@ -110,7 +110,7 @@ class Listener:
 
     def _upgrade(self, stream: trio.abc.Stream, upgrade: Upgrade) -> tuple[WebSocketTransport, Origin]:
         options, request = self._options, upgrade.request
-        frames = FrameStream(stream, upgrade.behind, HANDSHAKE_MESSAGE_BYTES)
+        frames = FrameStream(stream, upgrade.behind, HANDSHAKE_MESSAGE_BYTES, self._server.lookout)
         frames.luggage = self._server.luggage()
         offers, compression = request.headers.get("sec-websocket-extensions", ""), options.compression
         agreement = None if compression is None else agree(offers, compression)

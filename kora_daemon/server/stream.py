@@ -11,12 +11,15 @@ import fcntl
 import os
 import struct
 import termios
+from functools import partial
 
 import trio
 
 from kora_daemon.server.framing import ANY_EXPANSION, PING_FRAME, TRY_AGAIN, FrameError, FrameParser, close_frame
+from kora_daemon.server.lookout import Lookout
 from kora_daemon.server.luggage import Luggage
 from kora_daemon.server.transport import Receiver
+from kora_daemon.wire.frame import Frame
 
 RECEIVE_BYTES = 65_536
 _RECEIVE_BUFFER = bytearray(RECEIVE_BYTES)
@@ -124,7 +127,7 @@ class FrameStream(trio.abc.Stream):
 
     receiver: Receiver
 
-    def __init__(self, stream: trio.abc.Stream, behind_head: bytes, limit_bytes: int) -> None:
+    def __init__(self, stream: trio.abc.Stream, behind_head: bytes, limit_bytes: int, lookout: Lookout) -> None:
         self._stream = stream
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self.outbox = Outbox(stream)
@@ -133,6 +136,7 @@ class FrameStream(trio.abc.Stream):
         self._parser.feed(behind_head)
         self.luggage: Luggage | None = None
         """Of a peer that nobody knows yet: what it has sent of a message."""
+        self._lookout = lookout
         self.fault: FrameError | None = None
         """Why nothing more is read, after a frame that breaks the rules; the peer was told."""
         self._closing = False
@@ -157,37 +161,87 @@ class FrameStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """The next control frame, b"" at the end; data frames before it are handed in."""
         del max_bytes
-        receiver = self.receiver
         try:
             while True:
-                message = self._parser.next()
+                message = self._hand_in()
                 if message is None:
-                    if not await self._read():
-                        return b""
-                    self.heard_at = trio.current_time()
-                    self._check_luggage(self._parser.held_bytes)
-                elif isinstance(message, bytes):
+                    message = await self._hand_in_what_comes()
+                if isinstance(message, Frame):
+                    await self._hand_in_patiently(message)
+                elif not message:
+                    return b""
+                else:
                     await self._pace_control_frames()
                     if not self._closing:
                         return message
                     if message[0] == _CLOSE:
                         return _BARE_CLOSE
-                else:
-                    if not receiver.is_ready:
-                        await receiver.ready()
-                    self._check_luggage(len(message.payload))
-                    receiver.receive(message)
-                    self._taken += 1
-                    if self._taken % _TAKEN_AT_ONCE == 0:
-                        await trio.lowlevel.checkpoint()
-                    if self._parser.inflated_bytes >= _INFLATED_AT_ONCE:
-                        await self._rest()
         except FrameError as error:
             self.fault = error
             self.outbox.push(close_frame(error.code, error.reason))
             with trio.move_on_after(GOODBYE_S):
                 await self.outbox.flush()
             return b""
+
+    def _hand_in(self) -> Frame | bytes | None:
+        """Hand in the data frames that are here, as long as nothing has to be waited for.
+
+        Returns the one before which that is so, the bytes of a control frame, or None when more has to come.
+        """
+        receiver, parser = self.receiver, self._parser
+        while (message := parser.next()) is not None:
+            self._taken += 1
+            if (
+                isinstance(message, bytes)
+                or not receiver.is_ready
+                or self._taken % _TAKEN_AT_ONCE == 0
+                or parser.inflated_bytes >= _INFLATED_AT_ONCE
+            ):
+                return message
+            if self.luggage is not None:
+                self._check_luggage(len(message.payload))
+            receiver.receive(message)
+        return None
+
+    async def _hand_in_patiently(self, message: Frame) -> None:
+        await trio.lowlevel.checkpoint()
+        await self.receiver.ready()
+        self._check_luggage(len(message.payload))
+        self.receiver.receive(message)
+        if self._parser.inflated_bytes >= _INFLATED_AT_ONCE:
+            await self._rest()
+
+    async def _hand_in_what_comes(self) -> Frame | bytes:
+        """What `_hand_in` stops at, b"" at the end of the stream."""
+        found: Frame | bytes | None = None
+        while found is None:
+            if self._socket is None:
+                found = self._heard(await self._stream.receive_some(RECEIVE_BYTES))
+            elif self._socket.fileno() < 0:
+                found = b""
+            else:
+                found = await self._lookout.watch(self._socket, partial(self._read, self._socket))
+        return found
+
+    def _read(self, sock: trio.socket.SocketType) -> Frame | bytes | None:
+        """Take what the kernel has; like `_hand_in`, b"" at the end of the stream. Never blocks."""
+        try:
+            count = os.readv(sock.fileno(), [_RECEIVE_BUFFER])
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+        return self._heard(memoryview(_RECEIVE_BUFFER)[:count])
+
+    def _heard(self, data: bytes | bytearray | memoryview) -> Frame | bytes | None:
+        if not data:
+            return b""
+        self.heard_at = trio.current_time()
+        self._parser.feed(data)
+        found = self._hand_in()
+        if self.luggage is not None:
+            self._check_luggage(self._parser.held_bytes)
+        return found
 
     async def _pace_control_frames(self) -> None:
         self._controls += 1
@@ -201,24 +255,6 @@ class FrameStream(trio.abc.Stream):
         """Let the peer wait for what it had inflated: it may have taken it next to nothing to send."""
         inflated_bytes, self._parser.inflated_bytes = self._parser.inflated_bytes, 0
         await trio.sleep(inflated_bytes / INFLATED_BYTES_PER_S)
-
-    async def _read(self) -> int:
-        """Feed the parser; how many bytes, 0 at the end of the stream."""
-        if self._socket is None:
-            data = await self._stream.receive_some(RECEIVE_BYTES)
-            self._parser.feed(data)
-            return len(data)
-        while self._socket.fileno() >= 0:
-            await trio.lowlevel.wait_readable(self._socket)
-            try:
-                count = os.readv(self._socket.fileno(), [_RECEIVE_BUFFER])
-            except BlockingIOError:
-                continue
-            except OSError:
-                break
-            self._parser.feed(memoryview(_RECEIVE_BUFFER)[:count])
-            return count
-        return 0
 
     def ping(self) -> None:
         """Ask for a pong; trio-websocket ignores the ones it did not ask for."""
@@ -239,6 +275,8 @@ class FrameStream(trio.abc.Stream):
         """Close the socket underneath."""
         self.outbox.broken = True
         self._leave_luggage()
+        if self._socket is not None:
+            self._lookout.leave(self._socket)
         await self._stream.aclose()
 
     def _check_luggage(self, size_bytes: int) -> None:

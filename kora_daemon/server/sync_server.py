@@ -25,6 +25,7 @@ from kora_daemon.server.journal import Journal
 from kora_daemon.server.lame_duck import send_away
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.lobby import Lobby
+from kora_daemon.server.lookout import Lookout
 from kora_daemon.server.luggage import Luggage
 from kora_daemon.server.measures import Measures
 from kora_daemon.server.neighbours import Neighbours
@@ -75,6 +76,7 @@ class SyncServer:
         self._identification = Identification(auth, self._options.auth)
         self._reception = Reception()
         self._rechecks = Rechecks(self._identification, lambda: list(self._reception.connections))
+        self.lookout = Lookout()
         self._lobby = Lobby(self._options.max_unauthenticated, self._options.max_unauthenticated_per_address)
         self._stop = trio.Event()
         self._stopped = trio.Event()
@@ -116,6 +118,7 @@ class SyncServer:
             self._started_at = trio.current_time()
             async with trio.open_nursery() as core:
                 self._core = core
+                core.start_soon(self.lookout.run)
                 core.start_soon(services.hub.run)
                 core.start_soon(services.hub.sweep)
                 core.start_soon(self.measures.watch_loop)

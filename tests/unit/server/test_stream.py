@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock, memory_stream_pair
 
 from kora_daemon.server.framing import BINARY, header
+from kora_daemon.server.lookout import Lookout
 from kora_daemon.server.stream import CONTROL_FRAMES_PER_S, INFLATED_BYTES_PER_S, FrameStream
 from kora_daemon.wire.frame import Frame
 
@@ -22,6 +23,8 @@ class Heard:
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
+
+    async def ready(self) -> None: ...
 
     def receive(self, frame: Frame) -> None:
         self.sizes.append(len(frame.payload))
@@ -40,7 +43,7 @@ def message(size: int, *, compressed: bool) -> bytes:
 async def heard(*frames: bytes, trusted: bool = True) -> tuple[list[int], bytes]:
     """The sizes of what is handed in, and the control frame behind it."""
     client, ours = memory_stream_pair()
-    stream, receiver = FrameStream(ours, b"", 4 << 20), Heard()
+    stream, receiver = FrameStream(ours, b"", 4 << 20, Lookout()), Heard()
     stream.inflate()
     if trusted:
         stream.allow(32 << 20)
@@ -81,7 +84,7 @@ async def test_a_stranger_may_not_send_what_is_much_larger_than_it_looks() -> No
 
 async def test_many_pings_are_read_at_a_limited_speed(autojump_clock: MockClock) -> None:
     client, ours = memory_stream_pair()
-    stream = FrameStream(ours, b"", 4 << 20)
+    stream = FrameStream(ours, b"", 4 << 20, Lookout())
     stream.receiver = Heard()  # type: ignore[assignment]
     await client.send_all(b"\x89\x80\0\0\0\0" * 300)
     begin = trio.current_time()
@@ -92,7 +95,7 @@ async def test_many_pings_are_read_at_a_limited_speed(autojump_clock: MockClock)
 
 async def test_a_ping_now_and_then_waits_for_nothing(autojump_clock: MockClock) -> None:
     client, ours = memory_stream_pair()
-    stream = FrameStream(ours, b"", 4 << 20)
+    stream = FrameStream(ours, b"", 4 << 20, Lookout())
     stream.receiver = Heard()  # type: ignore[assignment]
     for _ in range(100):
         await trio.sleep(1)
@@ -104,7 +107,7 @@ async def test_a_ping_now_and_then_waits_for_nothing(autojump_clock: MockClock) 
 
 async def test_whoever_sends_many_messages_at_once_lets_others_have_their_turn() -> None:
     client, ours = memory_stream_pair()
-    stream, receiver = FrameStream(ours, b"", 4 << 20), Heard()
+    stream, receiver = FrameStream(ours, b"", 4 << 20, Lookout()), Heard()
     stream.receiver = receiver  # type: ignore[assignment]
     await client.send_all(message(1, compressed=False) * 1_000 + CLOSE)
     turns: list[int] = []
