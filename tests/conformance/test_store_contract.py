@@ -77,6 +77,7 @@ AS_SENT = {
     "names of all kinds": {"transaction_id": "é😀", "mutation_name": "nul\0"},
     "another clock": {"timestamp": Timestamp(0, 99_999, "other")},
     "large numbers": {"sequence_number": 2**53 - 1, "schema_version": 2**53 - 1},
+    "names that JSON has to escape": {"record_id": 'quote"d', "collection": "back\\slash", "node_id": "line\nend"},
     "strange names": {"id": "nul\0", "record_id": "'; --\0\x01", "collection": "constructor", "node_id": "12"},
 }
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from kora_daemon.materialization.blobs import Mention
 from kora_daemon.materialization.scope_keys import Selector
-from kora_daemon.model.delivery import CausalKey, DeliveryEntry, LogEntry
+from kora_daemon.model.delivery import CausalKey, LogEntry
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.record import RecordKey, RecordQuery
 from kora_daemon.store import tables
@@ -75,11 +75,6 @@ def read_entry(row: tables.Row) -> LogEntry:
                 columns[place] = read_name(columns[place])
         row = tuple(columns)
     return tables.entry_of(row)
-
-
-def read_delivery(row: tables.Row) -> DeliveryEntry:
-    """The same, ready to be sent."""
-    return DeliveryEntry.of(read_entry(row))
 
 
 def read_causal_key(row: tables.Row) -> CausalKey:

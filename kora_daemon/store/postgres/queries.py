@@ -133,9 +133,9 @@ def _entries_within(size: str) -> str:
     return f"""
         SELECT {", ".join(ENTRY_COLUMNS)} FROM (
             SELECT {", ".join(ENTRY_COLUMNS)},
-                sum({size}) OVER (ORDER BY delivery_seq ROWS UNBOUNDED PRECEDING) - ({size}) AS before
+                sum({size}) OVER (ORDER BY delivery_seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
             FROM operations WHERE delivery_seq > $1 ORDER BY delivery_seq LIMIT $2
-        ) AS page WHERE before <= $3 ORDER BY delivery_seq
+        ) AS page WHERE coalesce(before, 0) <= $3 ORDER BY delivery_seq
     """
 
 

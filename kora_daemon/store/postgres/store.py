@@ -27,10 +27,10 @@ from kora_daemon.store.postgres.adoption import adopt
 from kora_daemon.store.postgres.catalog import plan
 from kora_daemon.store.postgres.channel import PostgresChannel
 from kora_daemon.store.postgres.connections import Connections
+from kora_daemon.store.postgres.deliveries import read_delivery
 from kora_daemon.store.postgres.names import (
     names_json,
     read_causal_key,
-    read_delivery,
     read_entry,
     read_memory,
     read_mention,
