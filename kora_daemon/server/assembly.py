@@ -15,6 +15,7 @@ from kora_daemon.server.identification import Identification
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.lobby import Lobby
 from kora_daemon.server.options import ServerOptions
+from kora_daemon.server.read_ahead import ReadAhead
 from kora_daemon.server.readers import Readers
 from kora_daemon.server.services import Services
 from kora_daemon.server.side_channels import SideChannels
@@ -54,6 +55,7 @@ def assemble(on: Foundations, options: ServerOptions, frontier: int) -> Services
         on.lobby,
         writer,
         readers,
+        ReadAhead(readers),
         hub,
         SideChannels(hub, readers, options.max_awareness_bytes, options.awareness_group_by, keeper),
         options.ping_interval,

@@ -21,15 +21,15 @@ class Backlog(Generic[Job]):
         self._jobs: list[Job] = []
         self._working = False
         self._under_way: trio.CancelScope | None = None
-        self._nursery: trio.Nursery | None = None
+        self.nursery: trio.Nursery | None = None
 
     def open(self, nursery: trio.Nursery) -> None:
         """From now on jobs can be worked off, in tasks of this nursery."""
-        self._nursery = nursery
+        self.nursery = nursery
 
     def close(self) -> None:
         """Begin no more."""
-        self._nursery = None
+        self.nursery = None
 
     @property
     def is_idle(self) -> bool:
@@ -39,9 +39,9 @@ class Backlog(Generic[Job]):
     def add(self, job: Job) -> None:
         """Do this behind everything else."""
         self._jobs.append(job)
-        if not self._working and self._nursery is not None:
+        if not self._working and self.nursery is not None:
             self._working = True
-            self._nursery.start_soon(self._work_off)
+            self.nursery.start_soon(self._work_off)
 
     def give_up_for(self, job: Job) -> None:
         """Do this instead of everything else; what is under way is cut short."""

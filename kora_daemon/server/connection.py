@@ -66,11 +66,10 @@ class Connection:
 
     async def run(self) -> None:
         """Serve the peer until it is gone or the session closes. Nothing that goes wrong in here leaves it."""
-        services = self._services
         try:
             async with trio.open_nursery() as nursery:
                 self._backlog.open(nursery)
-                services.hub.connect(self)
+                self._services.hub.connect(self)
                 try:
                     await self._transport.serve(self, nursery)
                 finally:
@@ -89,6 +88,7 @@ class Connection:
         self.session.phase = Phase.CLOSED
         self._services.hub.leave(self)
         self._services.side.forget(self)
+        self._services.read_ahead.forget(self.number)
 
     # What the transport calls
 
@@ -317,7 +317,7 @@ class Connection:
         if isinstance(job, do.ReadLog):
             return await services.readers.greet(job)
         if isinstance(job, do.ReadPage):
-            return on.PageRead(await page_of(services.hub, services.readers, self.session, job.read))
+            return on.PageRead(await page_of(services, self.session, job.read, self._backlog.nursery))
         raise TypeError(f"{type(job).__name__} is no work for the drive task")
 
     async def _authenticate(self, job: do.Authenticate) -> on.Event:

@@ -9,7 +9,7 @@ from kora_daemon.protocol.delivery import LogSpan, Read
 from kora_daemon.protocol.moves import Phase
 from kora_daemon.protocol.session import Session
 from kora_daemon.server.hub import Hub
-from kora_daemon.server.readers import Readers
+from kora_daemon.server.services import Services
 
 QUICK_ENTRIES = 50
 """Are filtered without letting others have their turn first."""
@@ -21,10 +21,11 @@ def page_at_once(hub: Hub, session: Session, read: Read) -> Page | None:
     return _page_of_tail(hub, session, read) if is_quick else None
 
 
-async def page_of(hub: Hub, readers: Readers, session: Session, read: Read) -> Page:
-    """A page, after others had their turn. Raises StoreError."""
+async def page_of(services: Services, session: Session, read: Read, nursery: trio.Nursery | None) -> Page:
+    """A page, after others had their turn; the next one is read in a task of the nursery. Raises StoreError."""
     await trio.lowlevel.checkpoint()
-    return _page_of_tail(hub, session, read) or await readers.page(read, session.view)
+    page = _page_of_tail(services.hub, session, read)
+    return page or await services.read_ahead.page(session.number, read, session.view, nursery)
 
 
 def _page_of_tail(hub: Hub, session: Session, read: Read) -> Page | None:

@@ -11,6 +11,7 @@ from kora_daemon.server.hub import Hub
 from kora_daemon.server.identification import Identification
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.lobby import Lobby
+from kora_daemon.server.read_ahead import ReadAhead
 from kora_daemon.server.readers import Readers
 from kora_daemon.server.side_channels import SideChannels
 from kora_daemon.server.validation import Validation
@@ -26,6 +27,7 @@ class Services(Struct, frozen=True):
     lobby: Lobby
     writer: Writer
     readers: Readers
+    read_ahead: ReadAhead
     hub: Hub
     side: SideChannels
     ping_interval_s: float
