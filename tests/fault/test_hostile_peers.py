@@ -75,6 +75,7 @@ async def _raw(host: Host, data: bytes) -> bytes:
     async with await trio.open_tcp_stream("127.0.0.1", host.port) as stream:
         with trio.move_on_after(2):
             await stream.send_all(data)
+            await stream.send_eof()
             async for piece in stream:
                 heard += piece
                 if len(heard) > 1_000_000:
