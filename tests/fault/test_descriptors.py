@@ -50,7 +50,7 @@ async def test_who_is_connected_stays_and_others_come_in_when_there_is_room(tmp_
             await witnesses.at_work()
             with crowd(daemon.port) as strangers:
                 await eventually(lambda: FULL in daemon.logged())
-                await witnesses.make_progress(1_000)
+                await witnesses.make_progress(300)
                 # Each of these opens the file.
                 assert [(await other.ask("/health")).status for _ in range(3)] == [200] * 3
                 turned_away = sum(map(was_turned_away, strangers))

@@ -75,6 +75,7 @@ async def _raw(host: Host, data: bytes) -> bytes:
     async with await trio.open_tcp_stream("127.0.0.1", host.port) as stream:
         with trio.move_on_after(2):
             await stream.send_all(data)
+            await stream.send_eof()
             async for piece in stream:
                 heard += piece
                 if len(heard) > 1_000_000:
@@ -296,13 +297,17 @@ async def test_a_message_in_a_thousand_compressed_crumbs_is_none() -> None:
 
 async def test_a_flood_of_operations_is_slowed_down_and_then_refused_without_loss() -> None:
     options = ServerOptions(uploads=UploadLimits(max_operations_per_minute=60))
-    async with running_server(options=options) as host, streaming(host.url, "mallory") as mallory:
-        accepted = [wire_operation(n, nodeId="mallory") for n in range(1, 101)]
-        await mallory.upload(*accepted)
-        assert (await mallory.hear())["type"] == "acknowledgment"
-        await mallory.upload(wire_operation(101, nodeId="mallory"))
-        assert await mallory.hears_nothing(0.5), "the session should not be read now"
-        assert host.server.get_status().total_operations == 100
+    # Who is not read is not said goodbye to, either.
+    with trio.CancelScope() as at_the_end:
+        async with running_server(options=options) as host, streaming(host.url, "mallory") as mallory:
+            accepted = [wire_operation(n, nodeId="mallory") for n in range(1, 101)]
+            await mallory.upload(*accepted)
+            assert (await mallory.hear())["type"] == "acknowledgment"
+            await mallory.upload(wire_operation(101, nodeId="mallory"))
+            assert await mallory.hears_nothing(0.5), "the session should not be read now"
+            assert host.server.get_status().total_operations == 100
+            at_the_end.cancel()
+    assert at_the_end.cancelled_caught
 
 
 async def test_five_hundred_peers_that_never_finish_their_request() -> None:

@@ -27,7 +27,7 @@ from tests.support.records import Node, apply
 
 ROUNDS = int(os.environ.get("KORA_KILL_ROUNDS", "5"))
 RECORDS = 400
-OPERATIONS = 4_000
+OPERATIONS = 2_000
 ACKNOWLEDGED_WITHIN_S = 5.0
 """Far more than it takes, and far less than the 30 s after which a client gives up."""
 

@@ -310,7 +310,7 @@ class OneVectorClient(OneClient):
 
 
 TestWatermarkClients = OneWatermarkClient.TestCase
-TestWatermarkClients.settings = settings(max_examples=600, stateful_step_count=20, deadline=None)
+TestWatermarkClients.settings = settings(max_examples=300, stateful_step_count=20, deadline=None)
 
 TestVectorClients = OneVectorClient.TestCase
-TestVectorClients.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
+TestVectorClients.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)

@@ -38,7 +38,7 @@ from tests.support.records import schema_of
 from tests.support.scope_oracle import READ_ONLY, Oracle, Scopes, Sent, Subsets, effective, told
 from tests.support.stores import RECORD_STORES
 
-EXAMPLES = int(os.environ.get("KORA_SCOPE_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("KORA_SCOPE_EXAMPLES", "12"))
 FIELDS: dict[str, Kind] = {"owner": "string", "n": "number", "done": "boolean", "tag": "json", "title": "string"}
 SCHEMA = schema_of(1, todos=FIELDS, notes=FIELDS)
 DECLARED = SCHEMA.with_scopes(dict.fromkeys(("todos", "notes"), ("owner", "n", "done", "tag")))

@@ -292,4 +292,4 @@ class AnySession(RuleBasedStateMachine):
 
 
 TestAnySession = AnySession.TestCase
-TestAnySession.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestAnySession.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

@@ -68,7 +68,7 @@ def spelled(operation: dict[str, Any], *, escaped: bool, spaced: bool) -> bytes:
     return text if spaced else text.replace(b": ", b":").replace(b", ", b",")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(operations, st.booleans(), st.booleans())
 def test_both_readings_of_a_batch_agree(operation: dict[str, Any], escaped: bool, spaced: bool) -> None:
     text = spelled(operation, escaped=escaped, spaced=spaced)
@@ -81,7 +81,7 @@ def test_both_readings_of_a_batch_agree(operation: dict[str, Any], escaped: bool
     assert (first.size_bytes, first.message_id) == (second.size_bytes, second.message_id)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(operations, st.booleans())
 def test_what_comes_in_goes_out(operation: dict[str, Any], escaped: bool) -> None:
     batch = decode(spelled(operation, escaped=escaped, spaced=True))
@@ -94,7 +94,7 @@ def test_what_comes_in_goes_out(operation: dict[str, Any], escaped: bool) -> Non
     body.decode()
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(st.sampled_from([*wire_operation(), "atomicOps", "transactionId", "mutationName"]), json_values, json_values)
 def test_one_odd_operation_leaves_the_others_alone(name: str, value: Any, member: Any) -> None:
     batch = decode(batch_text(wire_operation(1), wire_operation(2, **{name: value}), member, wire_operation(3)))
@@ -116,26 +116,26 @@ def answer(text: bytes) -> None:
         json.loads(encode(read).payload)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 @given(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(NAMES), json_values, max_size=8), json_values)
 def test_a_message_of_any_members_gets_an_answer(kind: str, members: dict[str, Any], message_id: Any) -> None:
     answer(json.dumps(members | {"type": kind, "messageId": message_id}).encode())
     answer(json.dumps(members | {"type": kind, "messageId": "m"}).encode())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(json_values)
 def test_any_json_gets_an_answer(value: Any) -> None:
     answer(json.dumps(value).encode())
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 @given(st.text(st.sampled_from('{}[]":,\\ud80019eE+-.tfn \n'), max_size=40) | whole_text)
 def test_any_text_gets_an_answer(text: str) -> None:
     answer(text.encode())
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 @given(st.data())
 def test_a_damaged_frame_gets_an_answer(data: st.DataObject) -> None:
     operation = wire_operation(atomicOps={"n": {"type": "max", "value": 1.5}}, data={"a": ["\ud800"]})

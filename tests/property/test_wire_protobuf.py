@@ -36,7 +36,7 @@ def batch(*members: dict[str, Any]) -> bytes:
     )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(small_operations)
 def test_an_operation_is_read_as_from_its_text(operation: dict[str, Any]) -> None:
     read = decode(batch(operation))
@@ -59,7 +59,7 @@ def without_spelling(operation: Any) -> Any:
     }
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(small_operations)
 def test_an_operation_goes_out_as_a_stock_client_writes_it(operation: dict[str, Any]) -> None:
     message = {
@@ -75,7 +75,7 @@ def test_an_operation_goes_out_as_a_stock_client_writes_it(operation: dict[str, 
     assert encode_batch(DeliveryBatch("m-1", [entry(1, body=body)], True, 0)).payload == to_binary(message)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.sampled_from([*wire_operation(), *RIDERS]), st.data())
 def test_one_odd_operation_leaves_the_others_alone(name: str, data: st.DataObject) -> None:
     odd = wire_operation(2, atomicOps={"n": {"type": "max", "value": 1}}, transactionId="t", mutationName="m")
@@ -95,7 +95,7 @@ def test_one_odd_operation_leaves_the_others_alone(name: str, data: st.DataObjec
     assert {one.code for one in malformed} <= {"INVALID_OPERATION"}
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=60))
 def test_any_bytes_in_place_of_an_operation_leave_the_others_alone(content: bytes) -> None:
     first, last = batch(wire_operation(1)), batch(wire_operation(3))
@@ -118,7 +118,7 @@ def answer(frame: bytes) -> None:
             encode(say.OperationRejected("m", *[getattr(one, field) for field in one.__struct_fields__]))
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 @given(st.binary(max_size=200))
 def test_any_bytes_get_an_answer(frame: bytes) -> None:
     answer(frame)
@@ -141,13 +141,13 @@ fields = st.tuples(st.integers(1, 40), st.binary(max_size=20)).map(lambda field:
 ).map(lambda field: varint(field[0] << 3) + varint(field[1]))
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 @given(st.sampled_from(KINDS), st.lists(fields, max_size=8))
 def test_an_envelope_of_any_fields_gets_an_answer(kind: str, members: list[bytes]) -> None:
     answer(chunk(1, kind.encode()) + b"".join(members))
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 @given(st.data())
 def test_a_damaged_frame_gets_an_answer(data: st.DataObject) -> None:
     odd = wire_operation(

@@ -35,7 +35,8 @@ class Text(str):
     __hash__ = str.__hash__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, str) and re.fullmatch(self, other) is not None
+        # As plain text: `re` keeps patterns in a dict, and looking one like this up there would ask here again.
+        return isinstance(other, str) and re.fullmatch(str(self), other) is not None
 
     def __ne__(self, other: object) -> bool:
         return not self == other

@@ -48,7 +48,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(autojump_clock: trio.testing.MockClock) -> Scene:
+def scene() -> Scene:
     return Scene()
 
 
@@ -57,7 +57,9 @@ def names(peer: FakePeer) -> set[str | None]:
     return {state and state["user"]["name"] for state in states}
 
 
-async def test_there_is_a_room_for_each_audience_and_one_for_the_unrestricted(scene: Scene) -> None:
+async def test_there_is_a_room_for_each_audience_and_one_for_the_unrestricted(
+    scene: Scene, autojump_clock: trio.testing.MockClock
+) -> None:
     ali, other, bea, boss, nobody = peers = [FakePeer(s) for s in (ALI, ALI, BEA, None, {})]
     for name, peer in zip("abcde", peers, strict=True):
         scene.say(peer, name)
@@ -67,7 +69,7 @@ async def test_there_is_a_room_for_each_audience_and_one_for_the_unrestricted(sc
     assert list(scene.rooms.unrestricted.get_states()) == [1]
 
 
-async def test_between_the_unrestricted_nothing_is_judged(scene: Scene) -> None:
+async def test_between_the_unrestricted_nothing_is_judged(scene: Scene, autojump_clock: trio.testing.MockClock) -> None:
     boss, other = FakePeer(), FakePeer()
     scene.say(other, "Other")
     scene.say(boss, "Boss", cursor="anywhere")
@@ -76,7 +78,7 @@ async def test_between_the_unrestricted_nothing_is_judged(scene: Scene) -> None:
     assert state == {"user": {"name": "Boss"}, "cursor": "anywhere"}
 
 
-async def test_rooms_are_gone_with_those_who_were_in_them(scene: Scene) -> None:
+async def test_rooms_are_gone_with_those_who_were_in_them(scene: Scene, autojump_clock: trio.testing.MockClock) -> None:
     ali, other, boss = FakePeer(ALI), FakePeer(ALI), FakePeer()
     for peer in (ali, other, boss):
         scene.say(peer)
@@ -113,7 +115,9 @@ async def test_groups_are_told_by_the_grant(autojump_clock: trio.testing.MockClo
     assert [names(peer) for peer in (ann, ben, liar)] == [{"Ben"}, {"Ann"}, set()]
 
 
-async def test_other_daemons_are_told_of_the_room_and_of_what_may_be_said(scene: Scene) -> None:
+async def test_other_daemons_are_told_of_the_room_and_of_what_may_be_said(
+    scene: Scene, autojump_clock: trio.testing.MockClock
+) -> None:
     ali, bea = FakePeer(ALI), FakePeer(BEA)
     cursor = {"collection": "notes", "recordId": "n1"}
     for peer in (ali, bea):
@@ -130,7 +134,7 @@ async def test_other_daemons_are_told_of_the_room_and_of_what_may_be_said(scene:
     assert bea.heard[-1]["states"] == {str(1 << 32 | 1): json.loads(bare)}
 
 
-async def test_a_distant_client_is_in_one_room_at_a_time(scene: Scene) -> None:
+async def test_a_distant_client_is_in_one_room_at_a_time(scene: Scene, autojump_clock: trio.testing.MockClock) -> None:
     ali, bea = FakePeer(ALI), FakePeer(BEA)
     scene.say(ali)
     scene.say(bea)
