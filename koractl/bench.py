@@ -12,7 +12,6 @@ from inspect import Parameter, Signature, signature
 from typing import Annotated, Any, get_type_hints
 
 import typer
-from rich.table import Table
 
 from kora_daemon.bench.modes import MODES, Mode
 from kora_daemon.bench.report import Figures, Report
@@ -124,6 +123,8 @@ for _name, _mode in MODES.items():
 
 
 def _print(report: Report) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table("", report.mode)
     for name, value in _lines(report.figures):
         table.add_row(name, value)

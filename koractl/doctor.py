@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import typer
 from msgspec import to_builtins
-from rich.table import Table
 
 from kora_daemon.doctor.checks import Severity
 from kora_daemon.doctor.examination import Diagnosis
@@ -40,6 +39,8 @@ def doctor(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG, d
 
 
 def _print(found: Sequence[Diagnosis]) -> None:
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table()
     table.add_column("check", no_wrap=True)
     table.add_column("", no_wrap=True)

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Any
 
 from kora_daemon.materialization.json_text import shown_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Record = dict[str, Any]
 _HALF = re.compile("[\ud800-\udfff]")
@@ -65,6 +65,9 @@ def _write_csv(columns: Sequence[str], records: Iterable[Record]) -> None:
 
 
 def _write_table(columns: Sequence[str], records: Iterable[Record]) -> None:
+    # Here, so that commands that draw no table don't wait for it.
+    from rich.table import Table  # noqa: PLC0415
+
     remaining: Iterator[Record] = iter(records)
     shown = list(islice(remaining, _MOST_TABLE_ROWS))
     table = Table()
@@ -81,6 +84,8 @@ def _write_table(columns: Sequence[str], records: Iterable[Record]) -> None:
 
 def print_table(table: Table) -> None:
     """Print a table as it is: nothing in it is markup. Narrower than its content it is of no use in a pipe."""
+    from rich.console import Console  # noqa: PLC0415
+
     width = None if sys.stdout.isatty() else 10_000
     Console(markup=False, highlight=False, emoji=False, width=width).print(table)
 

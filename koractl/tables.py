@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
 from kora_daemon import maintenance
-from kora_daemon.apply.refill import Progress as RowsMade
 from kora_daemon.config import load_settings
 from kora_daemon.materialization.upgrade import Upgrade
 from kora_daemon.parts import required_schema
@@ -115,24 +102,8 @@ def _plan_values(upgrade: Upgrade) -> dict[str, Any]:
 
 def show_rows_made(store: Store) -> dict[str, int]:
     """Make the rows that are to be made, under a progress bar with rate and time left; how many of each collection."""
+    # Here, so that the other commands don't wait for what draws it.
+    from koractl.progress import follow  # noqa: PLC0415
+
     pending = maintenance.pending_operations(store)
-    return _follow(maintenance.make_rows(store), pending)
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        """Operations per second of late."""
-        return Text(f"{task.speed:,.0f} operations/s" if task.speed else "")
-
-
-def _follow(steps: Iterable[RowsMade], pending: dict[str, int]) -> dict[str, int]:
-    made = dict.fromkeys(pending, 0)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks = {name: bar.add_task(name, total=total) for name, total in pending.items() if total}
-        for step in steps:
-            made[step.collection] = made.get(step.collection, 0) + step.records
-            if step.collection in tasks:
-                done = pending[step.collection] if step.after is None else None
-                bar.update(tasks[step.collection], advance=step.operations if done is None else None, completed=done)
-    return made
+    return follow(maintenance.make_rows(store), pending)

@@ -46,6 +46,8 @@ class Rechecks:
         self._identification = identification
         self._connections = connections
         self._all_due = False
+        self._none_before = 0.0
+        """On the event loop's clock (s): nobody is due earlier."""
         self._failures = 0
 
     def soon(self) -> None:
@@ -63,16 +65,21 @@ class Rechecks:
                 await trio.sleep(_PAUSE_S)
 
     def _due(self) -> list[Recheckable]:
-        known = [(one, identity) for one in self._connections() if (identity := one.identity) is not None]
         interval, now = self._identification.rules.revalidate, trio.current_time()
+        if not self._all_due and (not interval or now < self._none_before):
+            return []
+        known = [(one, identity) for one in self._connections() if (identity := one.identity) is not None]
+        oldest = min((identity.judged_at for _, identity in known), default=now)
         if self._all_due:
             self._all_due = False
-        elif interval and any(now - identity.judged_at >= interval for _, identity in known):
-            known = [(one, identity) for one, identity in known if now - identity.judged_at >= _EARLY * interval]
-        else:
+        elif now - oldest < interval:
+            self._none_before = oldest + interval
             return []
+        else:
+            known = [(one, identity) for one, identity in known if now - identity.judged_at >= _EARLY * interval]
         for _, identity in known:
             identity.judged_at = now
+        self._none_before = 0.0
         return [one for one, _ in known]
 
     async def _judge(self, sessions: Sequence[Recheckable]) -> None:
