@@ -261,3 +261,4 @@ async def test_a_reader_that_stalls_for_good_is_cut_off(monkeypatch: pytest.Monk
             for _ in range(60):
                 await stalled.upload(*NONSENSE)
         await eventually(lambda: host.server.get_connection_count() == 1)
+        await stalled.closed()  # what it has not read would keep the client's own task for ever
