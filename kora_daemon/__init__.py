@@ -47,7 +47,8 @@ from kora_daemon.server.data_plane import BlockingDataPlane, DataPlane
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.services import Origin
-from kora_daemon.server.sync_server import Status, SyncServer
+from kora_daemon.server.status import Status
+from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.server.transport import MemoryPeer, MemoryTransport, Transport, memory_transport
 from kora_daemon.server.validation import IGNORE, Reject, ValidationContext
 from kora_daemon.store.blobs.directory import DirectoryBlobs

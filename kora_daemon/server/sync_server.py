@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import trio
-from msgspec import Struct
 from msgspec.structs import replace
 
 from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome
@@ -36,6 +35,7 @@ from kora_daemon.server.pulse import Pulse
 from kora_daemon.server.reception import Reception
 from kora_daemon.server.rechecks import Rechecks
 from kora_daemon.server.services import Origin, Services
+from kora_daemon.server.status import Status
 from kora_daemon.server.tail import Tail
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.transport import Transport
@@ -43,17 +43,6 @@ from kora_daemon.server.writer import Writer
 from kora_daemon.store.blobs.contract import BlobStore
 from kora_daemon.store.channel import Channel
 from kora_daemon.store.contract import Store
-
-
-class Status(Struct, frozen=True):
-    """A server at one moment."""
-
-    node_id: str
-    uptime_s: float
-    connected_clients: int
-    total_operations: int
-    frontier: int
-    store_failure: str | None
 
 
 class SyncServer:

@@ -12,7 +12,8 @@ from kora_daemon.http.listener import Listener, ListenerOptions
 from kora_daemon.http.surface import surface
 from kora_daemon.server.machine import running_on
 from kora_daemon.server.options import ServerOptions
-from kora_daemon.server.sync_server import Status, SyncServer
+from kora_daemon.server.status import Status
+from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.torture.machine import SimulatedMachine
 from kora_daemon.torture.network import Network
 from kora_daemon.torture.people import People

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from kora_daemon.model.record import RecordQuery
-from kora_daemon.server.sync_server import Status
+from kora_daemon.server.status import Status
 from kora_daemon.torture.client import Client
 from kora_daemon.torture.fold import Sent, folded
 from kora_daemon.torture.people import FIELDS
