@@ -135,6 +135,8 @@ class Link:
         self.subsets = subsets
         self.scopes: Scopes = None
         self.start = 0
+        self.lacks_own = False
+        """It has lost its store, or says that it has not got back all that was its own."""
         self.since = world.oracle.now
         self.frontier = world.store.frontier()
         self.received: list[str] = []
@@ -235,7 +237,7 @@ class Link:
         assert {**operation, "timestamp": None} == {**known, "timestamp": None}, "operations are sent as they came"
         assert any(self.sees(operation, one) for one in self.moments(operation)), (self.scopes, operation)
         if operation["nodeId"] == self.node_id:
-            assert self.start == 0
+            assert self.lacks_own
             assert operation["id"] not in self.uploaded, "an echo"
 
     def check_complete(self) -> None:
@@ -244,7 +246,7 @@ class Link:
         received = set(self.received)
         for entry in world.store.entries_after(self.start, 10_000):
             operation = world.oracle.log[world.places[entry.operation.id]]
-            own = operation["nodeId"] == self.node_id and (self.start > 0 or entry.sequence > self.frontier)
+            own = operation["nodeId"] == self.node_id and (not self.lacks_own or entry.sequence > self.frontier)
             if operation["id"] in received or operation["id"] in self.uploaded or own:
                 continue
             assert not all(self.sees(operation, one) for one in self.moments(operation)), (self.scopes, operation)
@@ -328,7 +330,7 @@ class World:
         response = await link.hear()
         assert response["accepted"] is True
         link.scopes = effective(granted, asked)
-        self._check_response(link, response, asked)
+        self._check_response(link, response, asked, known)
         if granted is not None:
             visible = [one for one in self.oracle.log if self._in_scope(link, one)]
             allowed = {node_id, *known, *(one["nodeId"] for one in visible)}
@@ -338,7 +340,7 @@ class World:
     def _in_scope(self, link: Link, operation: Sent) -> bool:
         return self.oracle.may_read(link.scopes, [], operation, self.oracle.now, by_record=self.mode.by_record)
 
-    def _check_response(self, link: Link, response: Sent, asked: Any) -> None:
+    def _check_response(self, link: Link, response: Sent, asked: Any, known: dict[str, int]) -> None:
         accepted = told(link.scopes)
         if self.mode.by_record and accepted is not None:
             accepted = {name: {} for name in accepted}
@@ -359,6 +361,8 @@ class World:
         if claimed > announced:
             link.watermark = 0
         assert link.watermark == link.start
+        made = [one["sequenceNumber"] for one in self.oracle.log if one["nodeId"] == link.node_id]
+        link.lacks_own = link.start == 0 or (bool(known) and known.get(link.node_id, 0) < max(made, default=0))
 
     async def leave(self, node_id: str) -> None:
         link = self.links.pop(node_id, None)
