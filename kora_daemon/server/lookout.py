@@ -104,8 +104,8 @@ class Lookout:
             await trio.lowlevel.wait_readable(sock)
             return look()
         descriptor, post = sock.fileno(), _Post(look)
-        self._posts[descriptor] = post
         self._epoll.register(descriptor, select.EPOLLIN)
+        self._posts[descriptor] = post
         try:
             return await post.result()
         finally:
