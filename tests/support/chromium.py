@@ -54,6 +54,10 @@ class PageError(AssertionError):
     """JavaScript that raised, or a command that the browser refused."""
 
 
+class Navigated(PageError):
+    """The page went while it was asked something."""
+
+
 class _Devtools:
     """Commands and their answers on one WebSocket; what the browser tells by itself goes to the page it is about."""
 
@@ -83,7 +87,8 @@ class _Devtools:
         with trio.fail_after(START_S):
             message = await answered.receive()
         if "error" in message:
-            raise PageError(f"{method}: {message['error']['message']}")
+            text = message["error"]["message"]
+            raise (Navigated if "navigated" in text else PageError)(f"{method}: {text}")
         result: dict[str, Any] = message["result"]
         return result
 
@@ -143,9 +148,11 @@ class Page:
     async def until(self, expression: str, patience_s: float = PATIENCE_S) -> Any:
         """The first value of an expression that is true to JavaScript. Raises PageError when there is none."""
         with trio.move_on_after(patience_s):
-            while not (value := await self.evaluate(expression)):
+            while True:
+                with suppress(Navigated):  # the page that was asked has made room for another one
+                    if value := await self.evaluate(expression):
+                        return value
                 await trio.sleep(0.02)
-            return value
         raise PageError(f"never true: {expression}; errors: {self.errors}; page: {await self.text()}")
 
     async def text(self) -> str:
