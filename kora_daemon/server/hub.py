@@ -190,7 +190,7 @@ class Hub:
             peers, begun = list(self.streaming()), trio.current_time()
             for first in range(0, len(peers), _PEERS_AT_ONCE):
                 self._tell(peers[first : first + _PEERS_AT_ONCE], received_at)
-                if trio.current_time() - begun >= _TELLING_AT_ONCE_S:
+                if first + _PEERS_AT_ONCE >= len(peers) or trio.current_time() - begun >= _TELLING_AT_ONCE_S:
                     await trio.lowlevel.checkpoint()
                     begun = trio.current_time()
 
