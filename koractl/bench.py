@@ -123,7 +123,7 @@ for _name, _mode in MODES.items():
 
 
 def _print(report: Report) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415  so that a start does not wait for it
 
     table = Table("", report.mode)
     for name, value in _lines(report.figures):

@@ -39,7 +39,7 @@ def doctor(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG, d
 
 
 def _print(found: Sequence[Diagnosis]) -> None:
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415  so that a start does not wait for it
 
     table = Table()
     table.add_column("check", no_wrap=True)

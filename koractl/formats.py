@@ -84,7 +84,7 @@ def _write_table(columns: Sequence[str], records: Iterable[Record]) -> None:
 
 def print_table(table: Table) -> None:
     """Print a table as it is: nothing in it is markup. Narrower than its content it is of no use in a pipe."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415  as above
 
     width = None if sys.stdout.isatty() else 10_000
     Console(markup=False, highlight=False, emoji=False, width=width).print(table)

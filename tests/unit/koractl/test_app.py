@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -181,3 +182,11 @@ def test_debug_shows_the_traceback_of_a_known_error_too(kora: Run, daemon: Calla
     _, _, err = kora("serve", "--debug")
     assert err.startswith("Traceback")
     assert err.endswith("kora: no\n")
+
+
+def test_a_start_waits_for_nothing_that_draws() -> None:
+    loaded = (
+        "import koractl.app, kora_daemon.daemon, sys; print([one for one in sys.modules if one.startswith('rich')])"
+    )
+    shown = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert shown.stdout == "[]\n"
