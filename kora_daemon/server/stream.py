@@ -140,6 +140,8 @@ class FrameStream(trio.abc.Stream):
         self.fault: FrameError | None = None
         """Why nothing more is read, after a frame that breaks the rules; the peer was told."""
         self._closing = False
+        self._control = b""
+        """A control frame that was read already."""
         self._taken = self._controls = 0
         """Messages, and control frames since `_controls_since`."""
         self.heard_at = self._controls_since = trio.current_time()
@@ -158,9 +160,22 @@ class FrameStream(trio.abc.Stream):
         """From now on nothing of the peer is of interest but that it closes too: trio-websocket can't pong any more."""
         self._closing = True
 
+    async def has_control_frame(self) -> bool:
+        """Wait for the next one, which `receive_some` then returns at once; False at the end of the stream."""
+        try:
+            self._control = await self.receive_some()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        return self._control != b""
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """The next control frame, b"" at the end; data frames before it are handed in."""
         del max_bytes
+        if self._control:
+            control, self._control = self._control, b""
+            return control
+        if self.fault is not None:
+            return b""
         try:
             while True:
                 message = self._hand_in()
