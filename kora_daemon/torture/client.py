@@ -90,6 +90,8 @@ class Client:
         self._uploads: dict[str, list[str]] = {}
         """Message id -> the operations in it, of those without an answer on this connection."""
         self._acknowledged_ids: set[str] = set()
+        self._lost: dict[str, int] = {}
+        """Id -> number of its own operations that were there when it lost its store."""
 
     # What its user does
 
@@ -131,8 +133,9 @@ class Client:
 
     def wipe(self) -> None:
         """The device loses its database, and with it what it had not got rid of."""
-        own = {one["id"] for one in self.log.values() if one["nodeId"] == self.node_id}
-        self.disowned |= own - self._acknowledged_ids
+        own = {one["id"]: one["sequenceNumber"] for one in self.log.values() if one["nodeId"] == self.node_id}
+        self.disowned |= own.keys() - self._acknowledged_ids
+        self._lost |= own
         self.log, self.watermark, self.taken, self._queue = {}, 0, [], []
 
     # Its connections
@@ -144,6 +147,10 @@ class Client:
         vector: dict[str, int] = {}
         for one in self.log.values():
             vector[one["nodeId"]] = max(vector.get(one["nodeId"], 0), one["sequenceNumber"])
+        if self.watermark:
+            # Its first download broke off, and since it lost its store it has written: the vector says that it has all
+            # that it wrote before, too, and only from 0 on own operations are sent in any case (wire.md section 5).
+            self.disowned |= {one for one, number in self._lost.items() if number < vector.get(self.node_id, 0)}
         handshake = {"nodeId": self.node_id, "versionVector": vector, "schemaVersion": 1, "authToken": self.user}
         if self.packs:
             handshake["supportedWireFormats"] = ["json", "protobuf"]
@@ -323,7 +330,7 @@ class OldClient(Client):
         self.taken += [one["id"] for one in operations]
         if not self.is_streaming:
             self._cursor = batch.get("cursor") or self._cursor
-        if batch["isFinal"]:
+        if batch["isFinal"] and self._is_uploaded:
             self.is_streaming, self._cursor = True, None
         said = [self._taken(batch, operations[-1]["sequenceNumber"] if operations else 0)]
         return said + self._flush()

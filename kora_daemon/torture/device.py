@@ -34,6 +34,7 @@ class Device:
         self._link: Link | None = None
         self._reads = trio.Event()
         self._reads.set()
+        self._starts = 0
         self._scope = trio.CancelScope()
 
     @property
@@ -57,6 +58,7 @@ class Device:
         """The app is started again; what it keeps it has, unless its database is gone."""
         if wiped:
             self.client.wipe()
+        self._starts += 1
         self._scope.cancel()
 
     def write(self, operations: Iterable[Sent]) -> None:
@@ -97,7 +99,7 @@ class Device:
 
         try:
             if self.transport == "http":
-                identity = {"x-kora-session": f"session-of-{self.name}"}
+                identity = {"x-kora-session": f"start-{self._starts}-of-{self.name}"}
                 if self.client.user:
                     identity["authorization"] = f"Bearer {self.client.user}"
                 polling = PollingLink(connect, identity, tasks)

@@ -209,6 +209,7 @@ class Network:
         self._random = random
         self.post = PostOffice()
         self._connections: dict[str, list[Connection]] = {}
+        self._addresses: dict[str, str] = {}
         self._apart: set[str] = set()
         self._heard_again = trio.Event()
         self.answer: Callable[[trio.abc.Stream, str], None] | None = None
@@ -224,7 +225,7 @@ class Network:
         connection = Connection(self._random, self.post)
         mine = [one for one in self._connections.get(who, ()) if one.is_open]
         self._connections[who] = [*mine, connection]
-        self.answer(connection.daemon_end, f"10.0.0.{len(self._connections)}")
+        self.answer(connection.daemon_end, self._addresses.setdefault(who, f"10.0.0.{len(self._addresses) + 1}"))
         return connection.device_end
 
     def cut(self, who: str) -> None:
