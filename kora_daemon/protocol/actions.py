@@ -71,14 +71,10 @@ class ReadPage(Action):
 
 
 class Commit(Action):
-    """Hand operations to the writer; answered, in order, by `Committed` or `StoreFailed`.
-
-    `news` is to be remembered of the device with them.
-    """
+    """Hand operations to the writer; answered, in order, by `Committed` or `StoreFailed`."""
 
     operations: Sequence[Operation]
     size_bytes: int
-    news: NodeNews | None = None
 
 
 class Remember(Action):

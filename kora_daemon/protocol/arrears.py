@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
-from kora_daemon.protocol.messages import OperationBatch
+from kora_daemon.model.node import NodeNews
+from kora_daemon.model.view import View
+from kora_daemon.protocol.messages import Message, OperationBatch, OperationRejected
+from kora_daemon.protocol.resume import view_digest
 
 PATIENCE_MS = 5_000
 """For the next batch of them. Stock clients send it at once, and at least one batch, which may be empty."""
+HEARD_MS = 10_000
+"""A client that was told something, and still has its connection then, has heard it. It offers all behind the gap once
+more each time that it goes before."""
 
 
 class Arrears(Struct):
     """The arrears of one client. `offered` is up to which number of its own the server has heard from it.
 
     `has_gaps`: it was asked for operations that it may have withheld. `due_ms`: nothing is sent to it before they are
-    in, or this moment; None where that does not matter.
+    in, or this moment; None where that does not matter. `settles_ms`: when it counts as settled, for good, that it has
+    sent what it wants to.
     """
 
     node_id: str = ""
     offered: int = 0
     has_gaps: bool = False
     due_ms: int | None = None
+    settles_ms: int | None = None
     is_in: bool = False
+    _is_refused: bool = False
+    """Some of it, and the client was told."""
 
     def wait(self, elapsed_ms: int) -> None:
         """Let the client's own stream wait for them.
@@ -31,24 +43,45 @@ class Arrears(Struct):
         """
         self.due_ms = elapsed_ms + PATIENCE_MS
 
-    def took(self, batch: OperationBatch, elapsed_ms: int) -> int | None:
-        """Note a batch. With the final one: up to which number gaps are there for good, None where there are none.
+    def took(self, batch: OperationBatch, elapsed_ms: int) -> None:
+        """Note a batch.
 
-        A client that was asked for what it had withheld has sent what it wants to, as long as the view is this one
+        A client that was asked for what it had withheld sends what it wants to, as long as the view is this one
         (scopes.md section 8). That goes for numbers below what it has sent itself, since a number that somebody made up
         in its name must not hide what it writes later.
         """
         if self.due_ms is not None:
             self.wait(elapsed_ms)
+        if self.has_gaps and not self.is_in:
+            own = (one.sequence_number for one in batch.operations if one.node_id == self.node_id)
+            self.offered = max(self.offered, max(own, default=0))
         self.is_in = self.is_in or batch.is_final
+
+    def answered(self, told: Iterable[Message], elapsed_ms: int, *, is_all: bool) -> None:
+        """The client was `told` what became of its oldest batch; `is_all`: and of every one.
+
+        What is settled is not offered again, so nobody would refuse it again either. Refusals get lost with a
+        connection, which shows in time. Clients that know none go offline, to come again with the same: no waiting
+        for them.
+        """
         if not self.has_gaps:
-            return None
-        own = (one.sequence_number for one in batch.operations if one.node_id == self.node_id)
-        self.offered = max(self.offered, max(own, default=0))
-        if not batch.is_final:
-            return None
-        self.has_gaps = False
-        return self.offered
+            return
+        self._is_refused = self._is_refused or any(isinstance(one, OperationRejected) for one in told)
+        if self.is_in and is_all:
+            self.has_gaps = False
+            self.settles_ms = elapsed_ms + (HEARD_MS if self._is_refused else 0)
+
+    def settle(self, view: View, elapsed_ms: int) -> list[NodeNews]:
+        """What is to be remembered when gaps are there for good from now on, once."""
+        if self.settles_ms is None or self.settles_ms > elapsed_ms:
+            return []
+        self.settles_ms = None
+        return [NodeNews(self.node_id, settled=view_digest(view), settled_upto=self.offered)]
+
+    def due_before(self, stream_ms: int | None) -> int | None:
+        """What is due next, where the client's stream, which waits for these, is due at `stream_ms`."""
+        stream = stream_ms if self.due_ms is None else self.due_ms
+        return min((due for due in (stream, self.settles_ms) if due is not None), default=None)
 
     def stop_waiting(self) -> None:
         """All of them are acknowledged, or don't come."""

@@ -38,7 +38,7 @@ _OPEN: dict[type[Any], str] = {
     on.Revoked: "_authentication_refused",
     on.Renewal: "_renew",
     on.FrontierMoved: "_frontier_moved",
-    on.Tick: "_resend_if_stalled",
+    on.Tick: "_time_passed",
     on.Draining: "_drain",
 }
 

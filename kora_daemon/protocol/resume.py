@@ -50,14 +50,12 @@ def misses_own(node_id: str, held: Mapping[str, int], log: LogRead) -> bool:
     return bool(held) and held.get(node_id, 0) < log.own
 
 
-def stream_news(
-    node_id: str, view: View, watermark: int, start: int, floor: int, memory: NodeMemory | None
-) -> NodeNews | None:
+def stream_news(node_id: str, view: View, watermark: int, log: LogRead) -> NodeNews | None:
     """What to remember once the client has taken something of the stream; None when all is as remembered.
 
     Of a device that sees everything nothing is kept, unless it has to begin anew.
     """
-    remembered = memory or NodeMemory()
+    remembered, start, floor = log.memory or NodeMemory(), log.start, log.floor
     digest = scope_digest(view)
     is_same = remembered.scope == digest and remembered.floor == floor
     if is_same and _has_begun(view, remembered):

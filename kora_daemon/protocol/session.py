@@ -19,7 +19,7 @@ from kora_daemon.protocol.delivery import LogSpan, Progress, WatermarkStream
 from kora_daemon.protocol.delta import VectorStream
 from kora_daemon.protocol.handshake import Greeting, read_greeting
 from kora_daemon.protocol.moves import ANSWERING, LEGAL, Phase
-from kora_daemon.protocol.resume import announced, misses_own, stream_news, view_digest
+from kora_daemon.protocol.resume import announced, misses_own, stream_news
 from kora_daemon.protocol.rules import SessionRules
 from kora_daemon.protocol.uploads import Uploads
 
@@ -65,7 +65,7 @@ class Session:
             return self._handshake_due_ms
         if self._stream is None or self.phase is Phase.CLOSED:
             return None
-        return self._stream.resend_due_ms if self._arrears.due_ms is None else self._arrears.due_ms
+        return self._arrears.due_before(self._stream.resend_due_ms)
 
     @property
     def progress(self) -> Progress | None:
@@ -106,8 +106,7 @@ class Session:
         raise SessionMisuse(f"{type(event).__name__} is not legal while {self.phase.name}")
 
     def _fail(self, error: ProtocolError, code: int = do.PROTOCOL_VIOLATION, reason: str = "") -> list[do.Action]:
-        # Any error takes a client offline, yet it leaves the socket open, and a close that comes after it has opened
-        # another one breaks that: so close right behind the error (wire.md section 7).
+        # It takes a client offline with its socket open; a close once it has another breaks that (wire.md section 7).
         message = say.ErrorMessage(self._next_id(), error.code, str(error), error.retriable)
         return [do.Send(message), *self._close(code, reason or error.code)]
 
@@ -211,9 +210,7 @@ class Session:
         if not self.hears_in_order:
             self._arrears.wait(now.elapsed_ms)
         if greeting.watermark is not None:
-            self._news = stream_news(
-                self.node_id, self.view, greeting.watermark, event.start, event.floor, event.memory
-            )
+            self._news = stream_news(self.node_id, self.view, greeting.watermark, event)
         response = say.HandshakeResponse(
             self._next_id(),
             self.rules.server_node_id,
@@ -253,20 +250,24 @@ class Session:
 
     def _upload(self, message: say.OperationBatch, now: on.Moment) -> list[do.Action]:
         accepted = self.uploads.receive(message, now)
-        settled = self._arrears.took(message, now.elapsed_ms)
-        news = None if settled is None else NodeNews(self.node_id, settled=view_digest(self.view), settled_upto=settled)
-        return [do.Commit(accepted, message.size_bytes, news)]
+        self._arrears.took(message, now.elapsed_ms)
+        return [do.Commit(accepted, message.size_bytes)]
 
-    def _committed(self, event: on.Committed, _now: on.Moment) -> list[do.Action]:
+    def _committed(self, event: on.Committed, now: on.Moment) -> list[do.Action]:
         if self.uploads.idle:
             raise SessionMisuse("Committed, but nothing was handed to the writer")
-        actions: list[do.Action] = [do.Send(message) for message in self.uploads.committed(event.rejections)]
+        told = self.uploads.committed(event.rejections)
+        self._arrears.answered(told, now.elapsed_ms, is_all=self.uploads.idle)
+        actions: list[do.Action] = [*map(do.Send, told), *self._settle(now)]
         if self._draining and self.uploads.idle:
             actions += self._close(do.GOING_AWAY, "server is shutting down")
         elif self._arrears.due_ms is not None and self._arrears.is_in and self.uploads.idle:
             self._arrears.stop_waiting()
             actions += self._read_on()
         return actions
+
+    def _settle(self, now: on.Moment) -> list[do.Action]:
+        return [do.Remember(news) for news in self._arrears.settle(self.view, now.elapsed_ms)]
 
     def _store_failed(self, _event: on.StoreFailed, _now: on.Moment) -> list[do.Action]:
         return self._close(do.INTERNAL_ERROR, "store unavailable")
@@ -327,15 +328,16 @@ class Session:
             self._news = None
         return actions + self._read_on()
 
-    def _resend_if_stalled(self, _event: on.Tick, now: on.Moment) -> list[do.Action]:
+    def _time_passed(self, _event: on.Tick, now: on.Moment) -> list[do.Action]:
+        actions = self._settle(now)
         if self._arrears.due_ms is not None:
             if self._arrears.due_ms > now.elapsed_ms or not self.uploads.idle:
-                return []
+                return actions
             self._arrears.stop_waiting()
         elif self._stream is None or not self._stream.rewind_if_stalled(now.elapsed_ms):
-            return []
+            return actions
         self._reading_stale = self._reading
-        return self._read_on()
+        return actions + self._read_on()
 
     # Side channels (wire.md section 9)
 

@@ -51,7 +51,7 @@ class Submissions:
 
         number = self._session.number
         self._services.writer.submit(
-            WriteRequest(operations, batch.size_bytes, number, written, self._authority, batch.news, received_at)
+            WriteRequest(operations, batch.size_bytes, number, written, self._authority, received_at=received_at)
         )
 
     def remember(self, news: NodeNews) -> None:

@@ -11,7 +11,6 @@ import msgspec
 
 from kora_daemon.apply.authority import Authority
 from kora_daemon.apply.pipeline import ApplyRules, Pipeline
-from kora_daemon.model.node import NodeNews
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.model.schema import Schema
@@ -95,16 +94,12 @@ class Rehearsal:
 
     def others_write(self, operation: Operation) -> None:
         """Another device's operation is in the log."""
-        self._apply([operation], None, None)
+        self._apply([operation], None)
         self.happens(on.FrontierMoved(self._store.frontier()))
 
-    def _apply(
-        self, operations: list[Operation], authority: Authority | None, news: NodeNews | None
-    ) -> list[Rejection]:
+    def _apply(self, operations: list[Operation], authority: Authority | None) -> list[Rejection]:
         with self._store.transaction() as tx:
             (outcome,) = self._pipeline.apply_batches(tx, [operations], self._now.wall_ms, [authority])
-            if news is not None:
-                tx.remember(news, self._now.wall_ms)
         return outcome.rejections
 
     def _send(self, action: do.Send) -> None:
@@ -136,7 +131,7 @@ class Rehearsal:
             self._events.append(on.StoreFailed())
             return
         authority = Authority(self._session.node_id, self._session.scopes, "user", None, "warn")
-        rejections = self._apply(list(action.operations), authority, action.news)
+        rejections = self._apply(list(action.operations), authority)
         self._events += [on.Committed(rejections), on.FrontierMoved(self._store.frontier())]
 
     def _remember(self, action: do.Remember) -> None:

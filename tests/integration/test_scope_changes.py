@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kora_daemon.model.scope import ScopeMap
+from kora_daemon.protocol import arrears
 from tests.support.network import Host, connected
 from tests.support.scoped import DURABLE, KINDS, Place, Users
 from tests.support.stock_device import StockDevice
@@ -451,10 +452,13 @@ async def test_a_gap_above_those_that_are_settled_is_asked_for(place: Place) -> 
             assert device.response["versionVector"]["phone"] == 8
 
 
-async def test_what_was_refused_is_offered_once_more_and_no_obstacle(place: Place) -> None:
+async def test_what_was_refused_is_offered_once_more_and_no_obstacle(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with place.server(accepted_scope="none") as host:
         # Told nothing of its scopes it withholds nothing, and is refused instead.
         device = phone()
+        monkeypatch.setattr(arrears, "HEARD_MS", 0)
         async with device.online(host.url):
             for number, user in enumerate(["alice", "carol", "alice"], 1):
                 await device.push(device.insert("todos", f"t{number}", userId=user))
@@ -464,6 +468,20 @@ async def test_what_was_refused_is_offered_once_more_and_no_obstacle(place: Plac
                 assert device.response["versionVector"]["phone"] == vector
                 await device.push(device.insert("todos", f"more {device.count}", userId="alice"))
         assert device.rejected == {"phone/2": "SCOPE_VIOLATION"}
+
+
+async def test_a_refusal_that_may_not_have_been_heard_is_said_again(place: Place) -> None:
+    async with place.server(accepted_scope="none") as host:
+        device = phone()
+        async with device.online(host.url):
+            for number, user in enumerate(["alice", "carol", "alice"], 1):
+                await device.push(device.insert("todos", f"t{number}", userId=user))
+        for _ in range(2):
+            device.rejected.clear()
+            async with device.online(host.url):
+                assert device.response["versionVector"]["phone"] == 1
+                await device.push(device.insert("todos", f"more {device.count}", userId="alice"))
+            assert device.rejected == {"phone/2": "SCOPE_VIOLATION"}
 
 
 async def test_others_entries_stay_maxima(place: Place) -> None:

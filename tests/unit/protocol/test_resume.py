@@ -10,11 +10,13 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from kora_daemon.model.node import NodeMemory, NodeNews
+from kora_daemon.model.outcome import Rejection
 from kora_daemon.model.scope import ScopeMap
 from kora_daemon.model.view import View
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
+from kora_daemon.protocol.arrears import HEARD_MS
 from kora_daemon.protocol.resume import MAX_VIEWS, announced, scope_digest, start_of, stream_news, view_digest
 from kora_daemon.protocol.rules import AcceptedScope, SessionRules
 from tests.support.operations import entry, operation, upload
@@ -128,7 +130,7 @@ def test_a_client_that_has_to_start_over_is_told_of_less_than_it_has(watermark: 
 def news(
     scopes: ScopeMap | None, memory: NodeMemory | None = None, *, start: int = 0, floor: int = 0
 ) -> tuple[str | None, int | None] | None:
-    made = stream_news("node-a", View(scopes), start, start, floor, memory)
+    made = stream_news("node-a", View(scopes), start, on.LogRead(FRONTIER, {}, (), floor, start, memory))
     if made is None:
         return None
     assert (made.node_id, made.claimed_by, made.settled) == ("node-a", None, None)
@@ -159,7 +161,8 @@ def test_that_a_device_has_begun_anew_on_a_restored_log_is_remembered() -> None:
 def after(memory: NodeMemory | None, view: View, watermark: int, floor: int = 0) -> NodeMemory:
     """What is remembered after a session of a device with that watermark in that view."""
     asked = do.ReadLog("node-a", {}, watermark, view=view)
-    made = stream_news("node-a", view, watermark, start_of(asked, FRONTIER, floor, memory), floor, memory)
+    log = on.LogRead(FRONTIER, {}, (), floor, start_of(asked, FRONTIER, floor, memory), memory)
+    made = stream_news("node-a", view, watermark, log)
     known = memory or NodeMemory()
     if made is None:
         return known
@@ -394,24 +397,30 @@ def test_who_is_not_restricted_is_told_so_by_nothing() -> None:
 # Withheld writes
 
 
-def commits(stage: Stage) -> list[NodeNews | None]:
-    return [action.news for action in of_kind(do.Commit, stage.actions)]
+def settled(stage: Stage) -> list[tuple[str | None, int | None]]:
+    return [(news.settled, news.settled_upto) for news in stage.remembered() if news.settled is not None]
 
 
-def test_the_first_final_batch_of_who_was_asked_for_gaps_settles_the_view() -> None:
+def test_the_last_answer_to_who_was_asked_for_gaps_settles_the_view() -> None:
     stage = Stage(MINE)
     stage.opens(None, has_gaps=True)
     stage.take(say.OperationBatch("up-1", [operation(1)], False, 0, 900))
     stage.take(say.OperationBatch("up-2", [operation(2)], True, 1, 900))
+    stage.take(on.Committed([]))
+    assert settled(stage) == []
+    told = stage.take(on.Committed([]))
+    assert [type(action) for action in told[:2]] == [do.Send, do.Remember]
     stage.take(upload(operation(3), message_id="up-3"))
-    assert commits(stage) == [None, NodeNews("node-a", settled=view_digest(View(MINE)), settled_upto=2), None]
+    stage.take(on.Committed([]))
+    assert settled(stage) == [(view_digest(View(MINE)), 2)]
 
 
 def test_an_empty_batch_settles_it_too() -> None:
     stage = Stage(MINE)
     stage.opens(None, has_gaps=True)
     stage.take(say.OperationBatch("up-1", [], True, 0, 90))
-    assert commits(stage) == [NodeNews("node-a", settled=view_digest(View(MINE)), settled_upto=0)]
+    stage.take(on.Committed([]))
+    assert settled(stage) == [(view_digest(View(MINE)), 0)]
 
 
 def test_it_is_settled_up_to_what_the_device_itself_has_sent() -> None:
@@ -419,28 +428,68 @@ def test_it_is_settled_up_to_what_the_device_itself_has_sent() -> None:
     stage.opens(None, has_gaps=True, own=4)
     stage.take(say.OperationBatch("up-1", [operation(7), operation(6)], False, 0, 900))
     stage.take(say.OperationBatch("up-2", [operation(9, node_id="node-b")], True, 0, 900))
-    assert commits(stage) == [None, NodeNews("node-a", settled=view_digest(View(MINE)), settled_upto=7)]
+    stage.take(on.Committed([]))
+    stage.take(on.Committed([]))
+    assert settled(stage) == [(view_digest(View(MINE)), 7)]
 
 
 def test_who_sends_nothing_has_settled_what_was_there() -> None:
     stage = Stage(MINE)
     stage.opens(None, has_gaps=True, own=4)
     stage.take(say.OperationBatch("up-1", [], True, 0, 90))
-    assert commits(stage) == [NodeNews("node-a", settled=view_digest(View(MINE)), settled_upto=4)]
+    stage.take(on.Committed([]))
+    assert settled(stage) == [(view_digest(View(MINE)), 4)]
+
+
+def refused(number: int) -> Rejection:
+    return Rejection(f"op-{number}", "todos", "r", "SCOPE_VIOLATION", "The operation is outside the scope")
+
+
+def test_a_refusal_may_be_lost_so_nothing_is_settled_before_it_was_heard() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, has_gaps=True, own=4)
+    stage.take(say.OperationBatch("up-1", [operation(5)], False, 0, 900))
+    stage.take(say.OperationBatch("up-2", [operation(6)], True, 1, 900))
+    stage.take(on.Committed([refused(5)]))
+    stage.take(on.Committed([]))
+    assert settled(stage) == []
+    assert stage.session.due_ms is not None
+    stage.pass_time(HEARD_MS)
+    stage.take(on.Tick())
+    stage.take(on.Tick())
+    assert settled(stage) == [(view_digest(View(MINE)), 6)]
+
+
+def test_who_knows_no_refusals_is_not_waited_for() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, has_gaps=True, own=4)
+    stage.session.uploads.explains_rejections = False
+    stage.take(say.OperationBatch("up-1", [operation(5)], True, 0, 900))
+    stage.take(on.Committed([refused(5)]))
+    assert settled(stage) == [(view_digest(View(MINE)), 5)]
 
 
 def test_who_was_not_asked_settles_nothing() -> None:
     stage = Stage(MINE)
     stage.opens(None)
     stage.take(upload(operation(1)))
-    assert commits(stage) == [None]
+    stage.take(on.Committed([]))
+    assert settled(stage) == []
 
 
 def test_a_batch_that_is_not_taken_settles_nothing() -> None:
     stage = Stage(MINE)
     stage.opens(None, has_gaps=True)
     stage.take(upload(operation(1, wall_time=stage.wall_ms + 3_600_000)))
-    assert commits(stage) == []
+    assert settled(stage) == []
+
+
+def test_a_batch_that_the_store_did_not_take_settles_nothing() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, has_gaps=True)
+    stage.take(upload(operation(1)))
+    stage.take(on.StoreFailed())
+    assert settled(stage) == []
 
 
 def test_the_view_that_is_settled_is_that_of_scopes_and_subsets() -> None:
@@ -448,7 +497,7 @@ def test_the_view_that_is_settled_is_that_of_scopes_and_subsets() -> None:
     stage = Stage(MINE)
     stage.opens(None, has_gaps=True, sync_queries=[query])
     stage.take(upload())
-    [news] = commits(stage)
-    assert news is not None
-    assert news.settled == view_digest(View(MINE, (("todos", {"done": False}),)))
-    assert news.settled != view_digest(View(MINE))
+    stage.take(on.Committed([]))
+    [(view, _)] = settled(stage)
+    assert view == view_digest(View(MINE, (("todos", {"done": False}),)))
+    assert view != view_digest(View(MINE))
