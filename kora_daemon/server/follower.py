@@ -47,9 +47,10 @@ class LogFollower:
                     log.warning("store.log_replaced", frontier=frontier)
                     self._floor = floor
                     hub.begin_anew(frontier)
-                # A commit of our own is published in a moment.
-                await trio.sleep(OWN_COMMIT_S)
-                hub.reaches(frontier)
+                if frontier > reached:
+                    # A commit of our own is published in a moment.
+                    await trio.sleep(OWN_COMMIT_S)
+                    hub.reaches(frontier)
 
     async def follow(self) -> None:
         """Take into the tail what others have written, read once for all sessions, for ever."""

@@ -1,6 +1,6 @@
-"""Our stream under trio-websocket: data frames go straight to the session, control frames through the library.
+"""Our stream under trio-websocket: data frames go straight to the session, pings and closes through the library.
 
-trio-websocket keeps pong and close; it writes exactly one whole frame per `send_all`, and its writes
+trio-websocket answers pings and closes; it writes exactly one whole frame per `send_all`, and its writes
 and our pushed frames leave through one outbox, so no frame lands inside another. Measured at 4 to 10 times the
 library's own message path.
 """
@@ -27,7 +27,8 @@ _RECEIVE_BUFFER = bytearray(RECEIVE_BYTES)
 GOODBYE_S = 2.0
 """For a peer that broke the protocol, to take what is still queued for it."""
 _CLOSE = 0x88
-"""First byte of a close frame."""
+_PONG = 0x8A
+"""First bytes of frames."""
 _BARE_CLOSE = b"\x88\x80\0\0\0\0"
 """A client's close frame without code and reason."""
 STRANGERS_EXPANSION = 32
@@ -120,7 +121,7 @@ class Outbox:
 
 
 class FrameStream(trio.abc.Stream):
-    """The `trio.abc.Stream` that trio-websocket runs over: from it come control frames only.
+    """The `trio.abc.Stream` that trio-websocket runs over: from it come pings and closes only.
 
     Data frames are handed to `receiver` on the way. `behind_head` is what was read behind the request to be upgraded.
     """
@@ -169,7 +170,7 @@ class FrameStream(trio.abc.Stream):
         return self._control != b""
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """The next control frame, b"" at the end; data frames before it are handed in."""
+        """The next ping or close, b"" at the end; data frames before it are handed in."""
         del max_bytes
         if self._control:
             control, self._control = self._control, b""
@@ -187,6 +188,8 @@ class FrameStream(trio.abc.Stream):
                     return b""
                 else:
                     await self._pace_control_frames()
+                    if message[0] == _PONG:
+                        continue
                     if not self._closing:
                         return message
                     if message[0] == _CLOSE:
@@ -205,6 +208,9 @@ class FrameStream(trio.abc.Stream):
         """
         receiver, parser = self.receiver, self._parser
         while (message := parser.next()) is not None:
+            if isinstance(message, bytes) and message[0] == _PONG and self._controls + 1 < _CONTROL_AT_ONCE:
+                self._controls += 1  # that it came is all there is to it
+                continue
             self._taken += 1
             if (
                 isinstance(message, bytes)
@@ -272,7 +278,7 @@ class FrameStream(trio.abc.Stream):
         await trio.sleep(inflated_bytes / INFLATED_BYTES_PER_S)
 
     def ping(self) -> None:
-        """Ask for a pong; trio-websocket ignores the ones it did not ask for."""
+        """Ask for a pong."""
         self.outbox.push(PING_FRAME)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:

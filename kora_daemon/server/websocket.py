@@ -22,7 +22,7 @@ HANDSHAKE_MESSAGE_BYTES = 4 << 20
 
 
 class _Upgraded(trio_websocket.WebSocketConnection):
-    """The library's connection from behind the handshake on, made when there is a control frame in either direction.
+    """The library's connection from behind the handshake on, made for the first ping of the peer, or for a close.
 
     It would parse the handshake a second time, a quarter of the cost of a new connection; nothing public runs its
     reader alone. To make one is a tenth of that cost, and most connections live long without it.

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, memory_stream_pair
 
 from kora_daemon.server.lookout import Lookout
-from kora_daemon.server.stream import FrameStream
+from kora_daemon.server.stream import CONTROL_FRAMES_PER_S, FrameStream
 from kora_daemon.server.websocket import WebSocketTransport
 
 
@@ -66,6 +66,16 @@ async def test_a_ping_is_answered() -> None:
         for payload in (b"one", b"two"):
             await peer.stream.send_all(masked(0x89, payload))
             assert await peer.reads() == b"\x8a\x03" + payload
+
+
+async def test_pongs_mean_nothing_but_that_somebody_is_there(autojump_clock: MockClock) -> None:
+    async with upgraded() as peer:
+        begun_at = trio.current_time()
+        for number in range(CONTROL_FRAMES_PER_S):
+            await peer.stream.send_all(masked(0x8A, b"") + masked(0x8A, bytes((number,))))
+        await peer.stream.send_all(masked(0x89, b"one"))
+        assert await peer.reads() == b"\x8a\x03one"
+        assert trio.current_time() >= begun_at + 1.8  # a flood of them is read slowly
 
 
 async def test_a_close_of_the_peer_is_answered() -> None:
