@@ -80,8 +80,10 @@ class Arrears(Struct):
 
     def due_before(self, stream_ms: int | None) -> int | None:
         """What is due next, where the client's stream, which waits for these, is due at `stream_ms`."""
-        stream = stream_ms if self.due_ms is None else self.due_ms
-        return min((due for due in (stream, self.settles_ms) if due is not None), default=None)
+        next_ms = stream_ms if self.due_ms is None else self.due_ms
+        if next_ms is None or self.settles_ms is None:
+            return self.settles_ms if next_ms is None else next_ms
+        return min(next_ms, self.settles_ms)
 
     def stop_waiting(self) -> None:
         """All of them are acknowledged, or don't come."""

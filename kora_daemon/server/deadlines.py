@@ -16,7 +16,8 @@ from kora_daemon.server.identity import COME_AGAIN, Identity
 from kora_daemon.server.transport import Transport
 
 QUIET_AT_MOST_S = 10.0
-"""A connection is looked at that often even though nothing can be overdue: wall clocks jump."""
+"""A connection whose token ends is looked at that often even though nothing is overdue: wall clocks jump, and
+whether it ends with its token is a setting."""
 _LOST_AFTER_INTERVALS = 3
 
 Overdue = on.Renewal | on.Tick | do.Close
@@ -56,7 +57,8 @@ class Deadlines:
             self._pinged_at = moment
             self._transport.ping()
         ping_s = interval - min(silent_s, moment - self._pinged_at)
-        self.quiet_until = moment + min(token_s, answer_s, ping_s, QUIET_AT_MOST_S)
+        jump_s = math.inf if identity is None or identity.ends_at is None else QUIET_AT_MOST_S
+        self.quiet_until = moment + min(token_s, answer_s, ping_s, jump_s)
         return None
 
     def _token_lasts_s(self, identity: Identity | None) -> float:
