@@ -204,7 +204,7 @@ def folder() -> Kind[Path]:
 
     def parse(value: object, base: Path) -> Path:
         path = file_to_write().parse(value, base)
-        if not path.is_dir():
+        if not os.path.isdir(path):  # of a path that can't be one, a `Path` raises
             raise Unfit("a folder that exists")
         return path
 

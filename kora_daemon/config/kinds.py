@@ -225,6 +225,6 @@ def read_toml(given: str) -> object:
     """The TOML value that this text writes; the text itself when it writes none."""
     try:
         document = tomllib.loads(f"value = {given.strip()}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return given
     return document["value"] if len(document) == 1 else given

@@ -51,7 +51,7 @@ def _document(path: Path) -> dict[str, Any]:
         problem = f"the file can't be read: {exc.strerror}"
     except UnicodeDecodeError as exc:
         problem = f"byte {exc.start} is not UTF-8, expected a TOML file in UTF-8"
-    except tomllib.TOMLDecodeError as exc:
+    except ValueError as exc:  # TOML, but for a number with thousands of digits
         problem = f"is not TOML: {exc}"
     except RecursionError:
         problem = "is nested too deeply"

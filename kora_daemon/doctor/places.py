@@ -42,7 +42,9 @@ def mount_of(path: Path) -> Mount | None:
 
 def nearest(path: Path) -> Path:
     """The path, or the innermost folder of it that exists."""
-    return next(one for one in (path, *path.absolute().parents) if one.exists())
+    return next(
+        one for one in (path, *path.absolute().parents) if os.path.exists(one)
+    )  # of a path that can't be one, a `Path` raises
 
 
 def free_bytes(path: Path) -> int:

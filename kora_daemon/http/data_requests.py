@@ -217,5 +217,7 @@ def _conditional(asked: _Conditional) -> ConditionalWrite:
 def _converted(document: JsonValue, shape: type[T]) -> T:
     try:
         return msgspec.convert(document, shape)
+    except UnicodeEncodeError:
+        raise Problem(422, "MALFORMED_REQUEST", "The body is no write: half of a surrogate pair is no text") from None
     except msgspec.ValidationError as error:
         raise Problem(422, "MALFORMED_REQUEST", f"The body is no write: {error}") from None

@@ -68,7 +68,7 @@ class DamagedBatch(OperationBatch):
 
     malformed: list[Rejection] = []
     last_sequence_number: int = 0
-    """Of the last member, 0 when it has none."""
+    """Of the last member, 0 when it has none that can be one."""
 
 
 class Acknowledgment(Message):

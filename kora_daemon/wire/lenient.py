@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw
 
 from kora_daemon.errors import ProtocolError
 from kora_daemon.model.jsvalue import as_double, as_integer, has_lone_surrogate, is_number
-from kora_daemon.model.operation import Operation
+from kora_daemon.model.operation import MAX_SAFE_INTEGER, Operation
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.model.structure import atomic_ops_problem, has_fractional_clock, operation_of, structure_problem
 from kora_daemon.protocol import messages as say
@@ -124,9 +124,10 @@ def _read_batch(text: str, size_bytes: int, message: dict[str, Any]) -> say.Mess
             operations.append(read)
         else:
             malformed.append(read)
-    last: Any = members[-1].get("sequenceNumber") if members and isinstance(members[-1], dict) else None
+    last = as_integer(members[-1].get("sequenceNumber")) if members and isinstance(members[-1], dict) else None
+    if last is None or not 0 <= last <= MAX_SAFE_INTEGER:
+        last = 0
     index = as_double(message["batchIndex"])
-    last = max(0, as_integer(last) or 0)
     return say.DamagedBatch(message["messageId"], operations, message["isFinal"], index, size_bytes, malformed, last)
 
 

@@ -16,7 +16,7 @@ from google.protobuf.message import Message as Protobuf
 from msgspec import UNSET, Raw
 
 from kora_daemon.model.delivery import DeliveryEntry
-from kora_daemon.model.operation import Operation
+from kora_daemon.model.operation import MAX_SAFE_INTEGER, Operation
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.wire.envelope import PackedOperation
 from kora_daemon.wire.json import settle
@@ -75,7 +75,7 @@ def sequence_number_of(packed_bytes: bytes) -> int:
         number: int = PackedOperation.FromString(packed_bytes).sequence_number
     except DecodeError:
         return 0
-    return max(0, number)
+    return number if 0 <= number <= MAX_SAFE_INTEGER else 0
 
 
 def _own_members(packed: Protobuf) -> dict[str, Any]:
