@@ -12,7 +12,7 @@ import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509 import InvalidVersion, load_pem_x509_certificate
 from jwt import get_algorithm_by_name
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
@@ -85,7 +85,7 @@ def pem_key(content: bytes) -> Key:
         return _public_key(load_pem_public_key(content))
     except BadKey:
         raise
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, InvalidVersion, UnsupportedAlgorithm):
         raise BadKey('it is no public key in PEM ("-----BEGIN PUBLIC KEY-----") and no certificate') from None
 
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from kora_daemon.model.binary import BYTES_TAG
+from kora_daemon.model.json_scan import no_constant
 from kora_daemon.model.jsvalue import JsonValue
 from kora_daemon.model.operation import MAX_SAFE_INTEGER
 
@@ -80,8 +81,4 @@ def _overflow(digits: str) -> int:
     return -OVERFLOW if digits.startswith("-") else OVERFLOW
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-_read_leniently = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_no_constant).decode
+_read_leniently = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=no_constant).decode

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from kora_daemon.materialization.fold import read_data
 from kora_daemon.materialization.json_text import read_json
 from kora_daemon.materialization.shape import Shape
 from kora_daemon.materialization.stamp import EMPTY_STAMP, MAX_STAMPED_LENGTH
+from kora_daemon.model.delivery import LogEntry
 from kora_daemon.model.jsvalue import is_number, number_text
 from kora_daemon.model.operation import NULL, Operation
 
@@ -65,6 +66,15 @@ def scope_keys(shape: Shape | None, operation: Operation, stamp: str | None) -> 
         found.add(scope_key(operation.collection, field, record))
         found.add(scope_key(operation.collection, field, carried))
     return {key for key in found if key is not None}
+
+
+def index_rows(shapes: Mapping[str, Shape], entries: Iterable[LogEntry]) -> list[tuple[int, int]]:
+    """The rows of the scope index for these entries: keys and delivery sequences."""
+    return [
+        (key, one.sequence)
+        for one in entries
+        for key in scope_keys(shapes.get(one.operation.collection), one.operation, one.stamp)
+    ]
 
 
 def _members(value: Any) -> dict[str, Any]:  # noqa: ANN401  any JSON value

@@ -38,7 +38,7 @@ async def keep_house(store: Store, writer: Writer) -> None:
     tidied = 0
     while True:
         await trio.sleep(CHECKPOINT_INTERVAL_S)
-        if writer.committed_operations != tidied:
-            tidied = writer.committed_operations
+        if writer.log_size.operations != tidied:
+            tidied = writer.log_size.operations
             with suppress(StoreError):  # the writer meets the same trouble, and reports it
                 await thread.run(store.checkpoint)

@@ -12,6 +12,7 @@ from msgspec import Struct
 from kora_daemon.errors import StoreError
 from kora_daemon.server.connection import Connection
 from kora_daemon.server.hub import Hub
+from kora_daemon.server.log_size import LogSize
 from kora_daemon.server.readers import Readers
 
 LOOKED_AT_ONCE: Final = 200
@@ -41,33 +42,33 @@ class SessionState(Struct, frozen=True):
 
 
 class Oversight:
-    """Looks at the sessions of a server one by one; `total_operations` tells the size of its log."""
+    """Looks at the sessions of a server one by one; `log_size` is that of its log."""
 
     def __init__(
         self,
         hub: Hub,
         readers: Readers,
         connections: Callable[[], Iterable[Connection]],
-        total_operations: Callable[[], int],
+        log_size: LogSize,
     ) -> None:
         self._hub = hub
         self._readers = readers
         self._connections = connections
-        self._total_operations = total_operations
+        self._log_size = log_size
         self._size: tuple[float, int] | None = None
         self._samples: deque[tuple[float, int]] = deque(maxlen=int(SAMPLED_S / SAMPLE_INTERVAL_S) + 1)
 
     async def watch(self) -> None:
         """See how the log grows, for ever."""
         while True:
-            self._samples.append((trio.current_time(), self._total_operations()))
+            self._samples.append((trio.current_time(), self._log_size.operations))
             await trio.sleep(SAMPLE_INTERVAL_S)
 
     def growth(self, seconds: float) -> int:
         """By how many operations the log has grown in so many seconds, or since the start."""
         since = trio.current_time() - seconds
         then = next((total for at, total in self._samples if at >= since), None)
-        return 0 if then is None else self._total_operations() - then
+        return 0 if then is None else self._log_size.operations - then
 
     async def sessions(self) -> list[SessionState]:
         """All sessions, in the order of their numbers; taken a few at a time."""

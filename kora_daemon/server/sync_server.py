@@ -24,6 +24,7 @@ from kora_daemon.server.journal import Journal
 from kora_daemon.server.lame_duck import send_away
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.lobby import Lobby
+from kora_daemon.server.log_size import LogSize
 from kora_daemon.server.lookout import Lookout
 from kora_daemon.server.luggage import Luggage
 from kora_daemon.server.measures import Measures
@@ -71,7 +72,6 @@ class SyncServer:
         self._stopped = trio.Event()
         self._begun = False
         self._services: Services | None = None
-        self._operations_at_start = 0
         self._channel: Channel | None = None
         self._core: trio.Nursery | None = None
         self._started_at = 0.0
@@ -101,9 +101,9 @@ class SyncServer:
             await prepare_records(self._store, self._options.apply.schema, thread)
             if self._blobs is not None:
                 await thread.run(self._blobs.open)
-            self._operations_at_start = await thread.run(self._store.count_operations)
             floor = await thread.run(self._store.floor)
             services = assemble(self._foundations, self._options, await thread.run(self._store.frontier))
+            await services.writer.log_size.count(thread)
             self._started_at = trio.current_time()
             async with trio.open_nursery() as core:
                 self._core = core
@@ -116,7 +116,9 @@ class SyncServer:
                 core.start_soon(self._identification.tend)
                 core.start_soon(self._rechecks.run)
                 follower = LogFollower(services.hub, services.readers, floor)
-                self._backups = Backups(self._store, services.writer, self._counted_anew(follower), self.journal)
+                self._backups = Backups(
+                    self._store, services.writer, _changed(services.writer.log_size, follower), self.journal
+                )
                 core.start_soon(follower.watch)
                 core.start_soon(follower.follow)
                 core.start_soon(self._write, services.writer, core.cancel_scope)
@@ -128,7 +130,7 @@ class SyncServer:
                     core.start_soon(neighbours.speak)
                 self._services = services
                 self._oversight = Oversight(
-                    services.hub, services.readers, lambda: self._reception.connections, lambda: self._total_operations
+                    services.hub, services.readers, lambda: self._reception.connections, services.writer.log_size
                 )
                 core.start_soon(self._oversight.watch)
                 task_status.started()
@@ -317,20 +319,6 @@ class SyncServer:
         """Connections, whether their handshake is done or not."""
         return len(self._running.hub)
 
-    @property
-    def _total_operations(self) -> int:
-        return self._operations_at_start + (self._services.writer.committed_operations if self._services else 0)
-
-    def _counted_anew(self, follower: LogFollower) -> Callable[[int], None]:
-        """What is to be done when the log has changed past the writer's groups, and has so many operations now."""
-
-        def changed(operations: int) -> None:
-            if self._services is not None:
-                self._operations_at_start = operations - self._services.writer.committed_operations
-                follower.look()
-
-        return changed
-
     def get_status(self) -> Status:
         """The server now."""
         services = self._running
@@ -338,7 +326,17 @@ class SyncServer:
             services.rules.server_node_id,
             round(trio.current_time() - self._started_at, 3),
             len(services.hub),
-            self._total_operations,
+            services.writer.log_size.operations,
             services.hub.frontier,
             services.writer.failure,
         )
+
+
+def _changed(log_size: LogSize, follower: LogFollower) -> Callable[[int], None]:
+    """What is to be done when the log has changed past the writer's groups, and has so many operations now."""
+
+    def changed(operations: int) -> None:
+        log_size.operations = operations
+        follower.look()
+
+    return changed

@@ -26,6 +26,7 @@ from kora_daemon.model.outcome import Rejection
 from kora_daemon.server.clock import wall_ms
 from kora_daemon.server.journal import Journal
 from kora_daemon.server.ledger import Telemetry
+from kora_daemon.server.log_size import LogSize
 from kora_daemon.server.measures import Measures
 from kora_daemon.server.outage import Outage
 from kora_daemon.server.pulse import SIGN_OF_LIFE_S, Pulse
@@ -83,7 +84,7 @@ class Writer:
         """Somebody waits to see whether the store takes writes."""
         self.failure: str | None = None
         """Why the store does not take writes, None while it does."""
-        self.committed_operations = 0
+        self.log_size = LogSize(store)
 
     def submit(self, request: WriteRequest | TrustedRequest) -> None:
         """Queue a write; it is answered in the order of submission."""
@@ -168,6 +169,8 @@ class Writer:
                 self._work = trio.Event()
                 if self.failure or self._proof is not None:
                     await self._probe()
+            if self.log_size.is_doubtful and self.failure is None:
+                await self._count()
 
     async def _write(self, group: Group) -> None:
         if isinstance(group, list) and not any(request.operations or request.news for request in group):
@@ -191,7 +194,7 @@ class Writer:
         for one in written:
             if one is not None:
                 self._publish(one.entries, one.outcome.has_moved)
-                self.committed_operations += len(one.entries)
+                self.log_size.operations += len(one.entries)
         for request, one in zip(requests, written, strict=True):
             if one is None:
                 self._give_up([request])
@@ -219,7 +222,8 @@ class Writer:
         self.pulse.beat()
         try:
             return await self._thread.run(lambda: self._commit(group))
-        except StoreUnavailable as error:
+        except StoreError as error:
+            self.log_size.is_doubtful = True
             self._failed(error)
             raise
 
@@ -300,6 +304,12 @@ class Writer:
             self._failed(error)
         else:
             self._recovered()
+
+    async def _count(self) -> None:
+        try:
+            await self.log_size.count(self._thread)
+        except StoreError as error:
+            self._failed(error)
 
     def _failed(self, error: StoreError) -> None:
         if self.failure is None:

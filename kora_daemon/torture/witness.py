@@ -44,7 +44,7 @@ class Witness:
         self.attempts: set[str] = set()
         """Ids of operations that nobody may store."""
         self.refusals: dict[str, str] = {}
-        self.resets = self.doubts = 0
+        self.resets = 0
         self.acknowledgments = 0
         self.deliveries = 0
         self._made: dict[str, Sent] = {}
@@ -92,7 +92,6 @@ class Witness:
 
     def committed(self, doubt: str) -> None:
         """A commit has happened."""
-        self.doubts += bool(doubt)
         last = self.log[-1].sequence if self.log else 0
         for entry in self.store.entries_after(last, 1_000):
             self._logged(entry.sequence, entry.operation)

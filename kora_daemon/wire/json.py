@@ -12,11 +12,12 @@ import msgspec
 from msgspec import UNSET
 
 from kora_daemon.model.delivery import DeliveryBatch
+from kora_daemon.model.json_scan import needs_closer_look
 from kora_daemon.model.operation import Operation
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 from kora_daemon.wire.frame import Frame
-from kora_daemon.wire.lenient import ANY_NUMBER, needs_closer_look, read_leniently, settle_atomic
+from kora_daemon.wire.lenient import ANY_NUMBER, read_leniently, settle_atomic
 
 FORMAT = "json"
 _OBJECT_OR_NULL = (b"{", b"n")

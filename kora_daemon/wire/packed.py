@@ -16,11 +16,12 @@ from google.protobuf.message import Message as Protobuf
 from msgspec import UNSET, Raw
 
 from kora_daemon.model.delivery import DeliveryEntry
+from kora_daemon.model.json_scan import object_members
 from kora_daemon.model.operation import MAX_SAFE_INTEGER, Operation
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.wire.envelope import PackedOperation
 from kora_daemon.wire.json import settle
-from kora_daemon.wire.lenient import logged_operation, object_members, read_operation, refuse
+from kora_daemon.wire.lenient import logged_operation, read_operation, refuse
 
 _RIDERS = {"__kora_atomic_ops__": "atomicOps", "__kora_tx_id__": "transactionId", "__kora_mutation__": "mutationName"}
 """Reserved member of the data -> the operation's own member that it stands for."""

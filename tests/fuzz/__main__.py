@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.fuzz.worker import Order, work
 def main(arguments: list[str]) -> int:
     """The command."""
     options = _options(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that it tidies up
     if options.replay:
         return _replay(options.replay, Path(options.found))
     return _show(map(work, _orders(options)))

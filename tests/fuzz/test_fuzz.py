@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,20 +16,25 @@ ROOT = Path(__file__).parents[2]
 FOUND = sorted(path for path in (Path(__file__).parent / "found").glob("*/*") if path.suffix != ".txt")
 
 
-def fuzz(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command, in a process of its own: limits and signals are the process's."""
-    command = [sys.executable, "-m", "tests.fuzz", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
+def fuzz(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command, in a process of its own: limits and signals are the process's. It leaves no temporary files."""
+    command = [sys.executable, "-m", "tests.fuzz", "--found", str(folder / "found"), *map(str, arguments)]
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    environ = os.environ | {"TMPDIR": str(temporary)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT, env=environ)
+    assert not list(temporary.iterdir())
+    return done
 
 
 def test_a_short_campaign_finds_nothing(tmp_path: Path) -> None:
-    done = fuzz("--inputs", "4000", "--seed", "1", "--found", tmp_path)
+    done = fuzz(tmp_path, "--inputs", "4000", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_failed_once_does_not_fail_again(tmp_path: Path) -> None:
     assert FOUND
-    done = fuzz("--found", tmp_path, "--replay", *FOUND)
+    done = fuzz(tmp_path, "--replay", *FOUND)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -99,7 +105,7 @@ def test_a_seed_makes_the_same_inputs_again(tmp_path: Path) -> None:
     assert heard[:50] != heard[100:]
 
 
-def test_an_unknown_target_is_named() -> None:
-    done = fuzz("nonsense")
+def test_an_unknown_target_is_named(tmp_path: Path) -> None:
+    done = fuzz(tmp_path, "nonsense")
     assert done.returncode == 1
     assert "there is no target nonsense; there are frames, " in done.stderr

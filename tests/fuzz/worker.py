@@ -6,6 +6,8 @@ import math
 import multiprocessing
 import os
 import resource
+import signal
+import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -44,12 +46,16 @@ def work(order: Order) -> Report:
     context = multiprocessing.get_context("fork")
     notebook = Notebook.blank(_NOTEBOOK_BYTES)
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_main, args=(order, notebook, sending))
-    process.start()
-    sending.close()
-    report = _awaited(receiving, notebook)
-    process.kill()
-    process.join()
+    # Ours, since it never comes to tidying up.
+    with tempfile.TemporaryDirectory(prefix="kora-fuzz-", ignore_cleanup_errors=True) as folder:
+        process = context.Process(target=_main, args=(order, notebook, sending, folder))
+        process.start()
+        sending.close()
+        try:
+            report = _awaited(receiving, notebook)
+        finally:
+            process.kill()
+            process.join()
     if report is None:
         count, data = notebook.read()
         failure = keep_failure(Path(order.folder), order.target, data, ("Died", "or hung"), f"{process.exitcode}")
@@ -71,7 +77,9 @@ def _awaited(receiving: Connection, notebook: Notebook) -> Report | None:
     return None
 
 
-def _main(order: Order, notebook: Notebook, sending: Connection) -> None:
+def _main(order: Order, notebook: Notebook, sending: Connection, folder: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    tempfile.tempdir = folder
     resource.setrlimit(resource.RLIMIT_AS, (MAX_ADDRESS_BYTES, MAX_ADDRESS_BYTES))
     structlog.configure(processors=[_drop])
     campaigns: list[Campaign] = []

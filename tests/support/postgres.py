@@ -121,6 +121,11 @@ class PostgresServer:
         """How to connect."""
         return make_conninfo("", **{"host": str(self._folder), "user": "kora", "dbname": database} | parameters)
 
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._folder / ".s.PGSQL.5432"
+
     def connect(self, database: str = "postgres", **parameters: str) -> psycopg.Connection[Any]:
         """A connection of the test's own."""
         return psycopg.connect(self.url(database, **parameters), autocommit=True)

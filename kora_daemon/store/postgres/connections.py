@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 
-import msgspec
 import psycopg
 
-from kora_daemon.errors import StoreCorrupt, StoreUnavailable
+from kora_daemon.errors import StoreUnavailable
+from kora_daemon.store.damage import undamaged
 from kora_daemon.store.pool import ConnectionPool
 from kora_daemon.store.postgres import queries
 from kora_daemon.store.postgres.errors import ConnectionLost, TimedOut, translating
@@ -143,15 +142,9 @@ class Connections:
         with self.reading() as connection:
             return connection.execute(statement.encode(), bindings).fetchall()
 
-    @contextmanager
-    def undamaged(self) -> Iterator[None]:
+    def undamaged(self) -> AbstractContextManager[None]:
         """Turn what the decoding of a damaged row raises into `StoreCorrupt`."""
-        try:
-            yield
-        except (UnicodeDecodeError, json.JSONDecodeError, msgspec.DecodeError) as error:
-            raise StoreCorrupt(
-                f"{self.name}: a row of the log is damaged; stop the server, restore it from a backup ({error})"
-            ) from error
+        return undamaged(self.name)
 
     def _give_up(self) -> None:
         if self._writer is not None:

@@ -8,8 +8,6 @@ from typing import Any
 
 from kora_daemon.errors import StoreUnavailable
 from kora_daemon.materialization.blobs import Mention
-from kora_daemon.materialization.columns import ColumnValue, Dialect, record_of
-from kora_daemon.materialization.conditions import checked_collection, checked_query, conditions
 from kora_daemon.materialization.fold import RecordState, parse_state
 from kora_daemon.materialization.replay import replayed_records
 from kora_daemon.materialization.scope_keys import Selector
@@ -19,7 +17,7 @@ from kora_daemon.model.delivery import CausalKey, DeliveryEntry, LogEntry
 from kora_daemon.model.node import NodeMemory
 from kora_daemon.model.operation import Operation
 from kora_daemon.model.record import Record, RecordKey, RecordQuery
-from kora_daemon.model.schema import Kind, Schema
+from kora_daemon.model.schema import Schema
 from kora_daemon.store.lookups import current_fields
 from kora_daemon.store.page import take_bytes, take_deliveries
 from kora_daemon.store.postgres import queries
@@ -36,15 +34,13 @@ from kora_daemon.store.postgres.names import (
     read_mention,
     read_name,
     rows_json,
-    stored_id,
     stored_name,
-    stored_query,
     stored_selectors,
 )
+from kora_daemon.store.postgres.record_selection import record_count, record_selection
 from kora_daemon.store.postgres.sessions import Durability, PatientConnection, Session
 from kora_daemon.store.postgres.snapshot import PostgresSnapshot
-from kora_daemon.store.postgres.transaction import SQL, PostgresTransaction, records_above
-from kora_daemon.store.postgres.writing import Row
+from kora_daemon.store.postgres.transaction import PostgresTransaction, records_above
 from kora_daemon.store.selection import ENDLESS, selection, with_blob
 from kora_daemon.store.shapes import ShapeCache
 from kora_daemon.store.states import KnownStates
@@ -297,30 +293,20 @@ class PostgresStore:
 
     def query_collection(self, collection: str, query: RecordQuery | None = None) -> list[Record]:
         """The records that a query finds. Raises `QueryError`."""
-        statement = self._selection(collection, query)
-        if statement is None:
+        wanted = record_selection(self._schema, collection, query or RecordQuery())
+        if wanted is None:
             return []
-        text, bindings, kinds = statement
-        return [_record(kinds, row) for row in self._connections.fetch(text, bindings)]
+        return list(map(wanted.record, self._connections.fetch(wanted.text, wanted.bindings)))
 
     @contextmanager
     def stream_collection(self, collection: str, query: RecordQuery | None = None) -> Iterator[Iterator[Record]]:
         """The same, one after the other, as of one moment. Raises `QueryError`."""
-        statement = self._selection(collection, query)
-        if statement is None:
+        wanted = record_selection(self._schema, collection, query or RecordQuery())
+        if wanted is None:
             yield iter(())
             return
-        text, bindings, kinds = statement
-        with self._connections.streaming(text, bindings) as rows:
-            yield (_record(kinds, row) for row in rows)
-
-    def _selection(
-        self, collection: str, query: RecordQuery | None
-    ) -> tuple[str, list[ColumnValue], Mapping[str, Kind]] | None:
-        known = checked_collection(self._schema, collection)
-        asked = stored_query(checked_query(known, query or RecordQuery()))
-        statement = SQL.select(known, asked, conditions(known, asked.where, Dialect.POSTGRES))
-        return None if statement is None else (queries.numbered(statement[0]), statement[1], known.kinds)
+        with self._connections.streaming(wanted.text, wanted.bindings) as rows:
+            yield map(wanted.record, rows)
 
     def find_record(self, collection: str, record_id: str) -> Record | None:
         """A live record, None where there is none. Raises `QueryError`."""
@@ -343,12 +329,8 @@ class PostgresStore:
 
     def count_collection(self, collection: str, where: Mapping[str, object] | None = None) -> int:
         """How many live records have these values. Raises `QueryError`."""
-        known = checked_collection(self._schema, collection)
-        statement = SQL.count(collection, conditions(known, stored_id(where or {}), Dialect.POSTGRES))
-        if statement is None:
-            return 0
-        text, bindings = statement
-        return int(self._connections.fetch(queries.numbered(text), bindings)[0][0])
+        statement = record_count(self._schema, collection, where or {})
+        return 0 if statement is None else int(self._connections.fetch(*statement)[0][0])
 
     def materialize_collection(self, collection: str) -> list[Record]:
         """The records of a collection, also without a schema; see the contract."""
@@ -357,8 +339,3 @@ class PostgresStore:
         with self._connections.undamaged():
             rows = self._connections.fetch(queries.REPLAY, [stored_name(collection)])
             return replayed_records(read_entry(row).operation for row in rows)
-
-
-def _record(kinds: Mapping[str, Kind], row: Row) -> Record:
-    record_id, *columns = row
-    return record_of(kinds, (read_name(record_id), *columns))

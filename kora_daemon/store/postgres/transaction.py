@@ -13,7 +13,7 @@ from kora_daemon.materialization.columns import ColumnValue, Dialect
 from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.ddl import quoted
 from kora_daemon.materialization.fold import RecordState, fold_sorted, parse_state, state_text
-from kora_daemon.materialization.scope_keys import scope_keys
+from kora_daemon.materialization.scope_keys import index_rows
 from kora_daemon.materialization.shape import Refill, RefillSource, Shape, encode_shape
 from kora_daemon.model.delivery import LogEntry
 from kora_daemon.model.node import NodeNews
@@ -106,21 +106,12 @@ class PostgresTransaction:
         vector = tables.vector_rows(operations, received_at_ms)
         self._write.send(queries.APPEND, rows_json(rows, _NAME_PLACES), rows_json(vector, (0,)))
         if stamps is not None:
-            self._change_keys(queries.ADD_KEYS, self._keys(map(LogEntry, sequences, operations, stamps)))
+            self._change_keys(queries.ADD_KEYS, index_rows(self.shapes, map(LogEntry, sequences, operations, stamps)))
         self._materialized = min(self._materialized, self._next - 1)
         self._next = sequences[-1] + 1
         self._counter = max(self._counter, sequences[-1])
         self._has_news = True
         return list(sequences)
-
-    def _keys(self, entries: Iterable[LogEntry]) -> list[tuple[int, int]]:
-        """The rows of the scope index for these entries."""
-        shapes = self.shapes
-        return [
-            (key, one.sequence)
-            for one in entries
-            for key in scope_keys(shapes.get(one.operation.collection), one.operation, one.stamp)
-        ]
 
     def _change_keys(self, query: str, rows: Sequence[tuple[int, int]]) -> None:
         if rows:
@@ -276,8 +267,8 @@ class PostgresTransaction:
                 if one.stamp is None or not only_missing:
                     old.append(one)
                     new.append(replace(one, stamp=stamp))
-            self._change_keys(queries.REMOVE_KEYS, self._keys(old))
-            self._change_keys(queries.ADD_KEYS, self._keys(new))
+            self._change_keys(queries.REMOVE_KEYS, index_rows(self.shapes, old))
+            self._change_keys(queries.ADD_KEYS, index_rows(self.shapes, new))
         self._write.send(queries.RESTAMP, rows_json(self._restamped, (0, 1)))
         self._restamped = []
 
@@ -291,10 +282,10 @@ class PostgresTransaction:
             return []
         first = max(self._next, self._counter + 1)
         moved = [replace(one, sequence=number) for number, one in enumerate(entries, start=first)]
-        self._change_keys(queries.REMOVE_KEYS, self._keys(entries))
+        self._change_keys(queries.REMOVE_KEYS, index_rows(self.shapes, entries))
         numbers = [(old.sequence, new.sequence) for old, new in zip(entries, moved, strict=True)]
         self._write.send(queries.RENUMBER, rows_json(numbers, ()))
-        self._change_keys(queries.ADD_KEYS, self._keys(moved))
+        self._change_keys(queries.ADD_KEYS, index_rows(self.shapes, moved))
         complete = self._materialized >= self._counter
         self._counter = moved[-1].sequence
         self._next = self._counter + 1

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 import apsw
-import msgspec
 
-from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
+from kora_daemon.errors import StoreError, StoreUnavailable
+from kora_daemon.store.damage import undamaged
 from kora_daemon.store.pool import ConnectionPool
 from kora_daemon.store.sqlite import functions
 from kora_daemon.store.sqlite.errors import ASK, FULL, reaching, translating
@@ -108,15 +107,9 @@ class Connections:
         with self.reading() as connection, closing(connection.execute(statement, bindings)) as rows:
             yield rows
 
-    @contextmanager
-    def undamaged(self) -> Iterator[None]:
+    def undamaged(self) -> AbstractContextManager[None]:
         """Turn what the decoding of a damaged row raises into `StoreCorrupt`."""
-        try:
-            yield
-        except (UnicodeDecodeError, json.JSONDecodeError, msgspec.DecodeError) as error:
-            raise StoreCorrupt(
-                f"{self.path}: a row of the log is damaged; stop the server, restore the file from a backup ({error})"
-            ) from error
+        return undamaged(self.path)
 
     def checkpoint(self) -> None:
         """Copy what was committed from the write-ahead log into the database, as far as nobody has to wait for it."""

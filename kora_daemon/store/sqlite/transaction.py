@@ -13,7 +13,7 @@ from kora_daemon.materialization.conditions import Condition
 from kora_daemon.materialization.ddl import quoted
 from kora_daemon.materialization.fold import RecordState, fold_sorted, parse_state, state_text
 from kora_daemon.materialization.json_text import write_json
-from kora_daemon.materialization.scope_keys import scope_keys
+from kora_daemon.materialization.scope_keys import index_rows
 from kora_daemon.materialization.shape import Refill, RefillSource, Shape, encode_shape
 from kora_daemon.model.delivery import LogEntry
 from kora_daemon.model.node import NodeNews
@@ -86,20 +86,13 @@ class SqliteTransaction:
             )
             self._connection.executemany(tables.RAISE_VECTOR, tables.vector_rows(operations, received_at_ms))
             if stamps is not None:
-                self._connection.executemany(queries.ADD_KEY, self._keys(map(LogEntry, sequences, operations, stamps)))
+                self._connection.executemany(
+                    queries.ADD_KEY, index_rows(self.shapes, map(LogEntry, sequences, operations, stamps))
+                )
         if operations:
             self._frontier = sequences[-1]
             self._next = self._frontier + 1
         return list(sequences)
-
-    def _keys(self, entries: Iterable[LogEntry]) -> list[tuple[int, int]]:
-        """The rows of the scope index for these entries."""
-        shapes = self.shapes
-        return [
-            (key, one.sequence)
-            for one in entries
-            for key in scope_keys(shapes.get(one.operation.collection), one.operation, one.stamp)
-        ]
 
     def claims(self, node_ids: Iterable[str]) -> dict[str, str]:
         """Node id -> who has claimed it, of those of these that are claimed."""
@@ -222,9 +215,9 @@ class SqliteTransaction:
         old = [one for one in entries if one.stamp is None or not only_missing]
         new = [replace(one, stamp=stamp) for one in old]
         with translating(self._path):
-            self._connection.executemany(queries.REMOVE_KEY, self._keys(old))
+            self._connection.executemany(queries.REMOVE_KEY, index_rows(self.shapes, old))
             self._connection.executemany(queries.RESTAMP, [(stamp, one.sequence) for one in old])
-            self._connection.executemany(queries.ADD_KEY, self._keys(new))
+            self._connection.executemany(queries.ADD_KEY, index_rows(self.shapes, new))
 
     def requeue(self, key: RecordKey) -> list[LogEntry]:
         """Move the operations of a record to the end of the log, in their order."""
@@ -232,11 +225,11 @@ class SqliteTransaction:
             entries = sorted(map(tables.entry_of, self._execute(queries.HISTORY, key)), key=_sequence_of)
         moved = [replace(one, sequence=number) for number, one in enumerate(entries, start=self._next)]
         with translating(self._path):
-            self._connection.executemany(queries.REMOVE_KEY, self._keys(entries))
+            self._connection.executemany(queries.REMOVE_KEY, index_rows(self.shapes, entries))
             self._connection.executemany(
                 queries.RENUMBER, [(new.sequence, old.sequence) for old, new in zip(entries, moved, strict=True)]
             )
-            self._connection.executemany(queries.ADD_KEY, self._keys(moved))
+            self._connection.executemany(queries.ADD_KEY, index_rows(self.shapes, moved))
         if moved:
             complete = self._materialized >= self._frontier
             self._frontier = moved[-1].sequence

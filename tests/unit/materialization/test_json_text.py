@@ -9,8 +9,8 @@ import pytest
 from msgspec import Raw
 
 from kora_daemon.materialization.json_text import OVERFLOW, plain_number, read_json, shown_json, write_json
+from kora_daemon.model.json_scan import MAX_NESTING
 from kora_daemon.model.jsvalue import as_double
-from kora_daemon.wire.lenient import MAX_NESTING
 
 
 @pytest.mark.parametrize(

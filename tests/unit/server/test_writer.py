@@ -13,10 +13,12 @@ from kora_daemon.apply.pipeline import BatchOutcome, Pipeline
 from kora_daemon.errors import StoreUnavailable
 from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.model.operation import Operation
+from kora_daemon.server import writer as writer_module
 from kora_daemon.server.write_requests import WriteRequest
 from kora_daemon.server.writer import Writer
 from kora_daemon.store.contract import WriteTransaction
 from kora_daemon.store.memory import MemoryStore
+from tests.support.network import eventually
 from tests.support.operations import operation
 
 FIRST, SECOND, OTHER = (operation(number) for number in (1, 2, 3))
@@ -38,6 +40,29 @@ class FailsOnce(MemoryStore):
                 self._failures = 0
                 self.go_on.wait(10)
                 raise StoreUnavailable("the disk is full")
+
+
+class SaysNothing(MemoryStore):
+    """The first commit is done, and its answer is lost; so is the first count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unheard = {"commit", "count"}
+
+    def _lose(self, answer: str) -> None:
+        if answer in self._unheard:
+            self._unheard.remove(answer)
+            raise StoreUnavailable("the connection was lost")
+
+    @contextmanager
+    def transaction(self, locks: Sequence[object] = ()) -> Iterator[WriteTransaction]:
+        with super().transaction() as transaction:
+            yield transaction
+        self._lose("commit")
+
+    def count_operations(self) -> int:
+        self._lose("count")
+        return super().count_operations()
 
 
 class Answers:
@@ -104,3 +129,21 @@ async def test_nor_when_the_batch_itself_is_what_fails(monkeypatch: pytest.Monke
     writer.finish()
     await writer.run()
     assert answers.stored == {FIRST.id: False, SECOND.id: False, OTHER.id: True}
+
+
+async def test_what_was_stored_without_a_word_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "PROBE_INTERVAL_S", 0.01)
+    store = SaysNothing()
+    store.open()
+    writer = Writer(store, Pipeline(store.node_id), DeliveryEntry.of, lambda entries, has_moved: None)
+    answers = Answers(writer)
+    answers.submit(1, FIRST)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        await eventually(lambda: writer.log_size.operations == 1)
+        assert writer.failure is None
+        answers.submit(2, OTHER)
+        await eventually(lambda: writer.log_size.operations == 2)
+        writer.finish()
+    assert answers.stored == {FIRST.id: False, OTHER.id: True}
+    assert store.count_operations() == 2

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
+from kora_daemon.model.json_scan import MAX_NESTING
 from kora_daemon.model.operation import Operation, encode_operation
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed
 from kora_daemon.wire.json import decode
-from kora_daemon.wire.lenient import MAX_NESTING
 from tests.support.operations import NOON_MS, batch_text, wire_operation
 
 VECTORS = Path(__file__).parents[2] / "conformance" / "data" / "vectors" / "operation-structure.json"

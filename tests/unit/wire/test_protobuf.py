@@ -9,13 +9,13 @@ import pytest
 from msgspec import UNSET
 
 from kora_daemon.model.delivery import DeliveryBatch, DeliveryEntry
+from kora_daemon.model.json_scan import MAX_NESTING
 from kora_daemon.model.operation import Operation, encode_operation
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.protocol import messages as say
 from kora_daemon.protocol.events import Malformed, Unknown
 from kora_daemon.wire import json as text_codec
 from kora_daemon.wire.formats import BINARY, TEXT, SharedMessage
-from kora_daemon.wire.lenient import MAX_NESTING
 from kora_daemon.wire.protobuf import decode, encode, encode_batch
 from tests.support.operations import batch_text, entry, wire_operation
 from tests.support.protobuf import chunk, from_binary, packed_operation, to_binary, varint
