@@ -16,6 +16,7 @@ import trio
 
 from kora_daemon.apply.pipeline import ApplyRules
 from kora_daemon.auth.contract import AuthContext, Standing
+from kora_daemon.protocol import arrears
 from kora_daemon.protocol.rules import AcceptedScope
 from kora_daemon.server import rechecks
 from kora_daemon.server.identification import AuthRules
@@ -63,6 +64,7 @@ def told(name: str) -> AcceptedScope:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rechecks, "TICK_S", 0.02)
+    monkeypatch.setattr(arrears, "HEARD_MS", 0)  # recorded when nobody waited for a refusal to be heard
 
 
 @pytest.mark.parametrize("kind", list(RECORD_STORES))
