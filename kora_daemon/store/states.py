@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from kora_daemon.materialization.fold import RecordState
 from kora_daemon.model.record import RecordKey
 
@@ -22,7 +24,8 @@ class KnownStates:
     def __init__(self, max_bytes: int = MAX_KNOWN_BYTES) -> None:
         self._max_bytes = max_bytes
         self._position: Position | None = None
-        self._states: dict[RecordKey, tuple[RecordState, int]] = {}
+        # Of a plain dict the oldest entry is behind all the places of those that went before.
+        self._states: OrderedDict[RecordKey, tuple[RecordState, int]] = OrderedDict()
         self._bytes = 0
 
     def begin(self, position: Position) -> None:
@@ -51,5 +54,5 @@ class KnownStates:
         self._bytes += length - (0 if before is None else before[1])
         self._states[key] = state, length
         while self._bytes > self._max_bytes:
-            oldest = next(iter(self._states))
-            self._bytes -= self._states.pop(oldest)[1]
+            _, (_, oldest) = self._states.popitem(last=False)
+            self._bytes -= oldest
