@@ -68,9 +68,10 @@ def _both_readings_agree(first: Read, second: Read) -> None:
 def _content(message: say.Message) -> Any:
     if isinstance(message, say.OperationBatch):
         operations = [one for one in message.operations if is_exact(one.timestamp)]  # others are refused anyway
-        malformed = described(message.malformed) if isinstance(message, say.DamagedBatch) else []
+        malformed = message.malformed if isinstance(message, say.DamagedBatch) else []
+        refused = [one for one in malformed if one.code != "INVALID_TIMESTAMP"]
         head = (message.message_id, message.is_final, message.batch_index, message.size_bytes)
-        return (*head, described(operations), malformed)
+        return (*head, described(operations), described(refused))
     return described(message)
 
 
