@@ -18,7 +18,7 @@ from kora_daemon.server.backups import Backups
 from kora_daemon.server.data_plane import DataPlane
 from kora_daemon.server.explain import Explanation, explain
 from kora_daemon.server.follower import LogFollower
-from kora_daemon.server.housekeeping import keep_house, prepare_records
+from kora_daemon.server.housekeeping import keep_house, open_store
 from kora_daemon.server.identification import Identification
 from kora_daemon.server.journal import Journal
 from kora_daemon.server.lame_duck import send_away
@@ -97,8 +97,7 @@ class SyncServer:
         self._begun = True
         thread = ThreadPool("kora-store", 1)
         try:
-            await thread.run(self._store.open)
-            await prepare_records(self._store, self._options.apply.schema, thread)
+            await open_store(self._store, self._options.apply.schema, thread)
             if self._blobs is not None:
                 await thread.run(self._blobs.open)
             floor = await thread.run(self._store.floor)
