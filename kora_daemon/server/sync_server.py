@@ -95,7 +95,7 @@ class SyncServer:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The whole life of the server; `start` is this in a nursery."""
         self._begun = True
-        thread = ThreadPool("kora-store", 1)
+        thread = ThreadPool("kora-store", 1, patience_s=1.0)
         try:
             await open_store(self._store, self._options.apply.schema, thread)
             if self._blobs is not None:
@@ -143,7 +143,7 @@ class SyncServer:
         finally:
             self._services = self._core = None
             with trio.CancelScope(shield=True):
-                await self._close(thread)
+                await self._close(ThreadPool("kora-store", 1))
             self._stopped.set()
 
     async def _close(self, thread: ThreadPool) -> None:
