@@ -89,10 +89,9 @@ async def serve(
     supervision = Supervision(manager, server, listener)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as core:
-            async with trio.open_nursery() as opening:
-                opening.start_soon(supervision.starting)
-                await server.start(core)
-                opening.cancel_scope.cancel()
+            if not await _open(server, core, supervision, signals):
+                log.info("daemon.stopped")
+                return
             await core.start(own.run)
             await _open_control_socket(settings, routes, core)
             async with trio.open_nursery() as connections:
@@ -110,6 +109,29 @@ async def serve(
                 connections.cancel_scope.cancel()
             core.cancel_scope.cancel()
     log.info("daemon.stopped")
+
+
+async def _open(server: SyncServer, core: trio.Nursery, supervision: Supervision, signals: AsyncIterator[int]) -> bool:
+    """Start the server, which may have to wait for its store. False when it was told to stop before."""
+    early: list[int] = []
+    async with trio.open_nursery() as opening:
+        opening.start_soon(supervision.starting)
+        opening.start_soon(_cancel_when_told, signals, early, opening.cancel_scope)
+        await server.start(core)
+        opening.cancel_scope.cancel()
+    if server.is_over:
+        return False
+    for number in early:
+        signal.raise_signal(number)  # a reload, or what came in the very moment: for those who are there now
+    return True
+
+
+async def _cancel_when_told(signals: AsyncIterator[int], early: list[int], opening: trio.CancelScope) -> None:
+    async for number in signals:
+        early.append(number)
+        if number != signal.SIGHUP:
+            log.info("daemon.stopping", signal=signal.Signals(number).name)
+            opening.cancel()
 
 
 async def _open_control_socket(settings: Settings, routes: Routes, core: trio.Nursery) -> None:

@@ -39,6 +39,10 @@ class StoreUnavailable(StoreError):
     """The store does not answer for now (disk full, locked, I/O error); the same call may succeed later."""
 
 
+class StoreLocked(StoreUnavailable):
+    """Another process writes to the database just now, and has for longer than one call waits."""
+
+
 class StoreCorrupt(StoreError):
     """The database is damaged or is none; an operator has to look at it."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +15,7 @@ from kora_daemon.apply.restore import merge_log, replace_log
 from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted, with_record_ids
 from kora_daemon.backup import export_backup, verify_backup
 from kora_daemon.config import Settings
-from kora_daemon.errors import KoraError, StoreError
+from kora_daemon.errors import KoraError, StoreError, StoreLocked
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.parts import apply_rules, build_store, required_schema
 from kora_daemon.server.clock import new_id, wall_ms
@@ -23,19 +23,41 @@ from kora_daemon.store.contract import Store
 
 PAUSE_S = 0.003
 """Between two writes of a long job: a daemon beside it gets its turn."""
+LOCK_PATIENCE_S = 60.0
+"""For another process to end what it writes: as long as a daemon that starts waits for it."""
+LOCK_PAUSE_S = 0.2
 
 
 @contextmanager
-def opened_store(settings: Settings) -> Iterator[Store]:
-    """The store of the settings, open. Raises KoraError for one that nobody else could see the contents of."""
+def opened_store(settings: Settings, tell: Callable[[str], None] | None = None) -> Iterator[Store]:
+    """The store of the settings, open. Raises KoraError for one that nobody else could see the contents of.
+
+    With `tell`, another process that writes to the database is waited for, which is told once.
+    """
     if settings.store.kind == "memory":
         raise KoraError('store.kind is "memory": its contents are those of the running daemon, and gone with it')
     store = build_store(settings.store)
-    store.open()
+    _open(store, tell)
     try:
         yield store
     finally:
         store.close()
+
+
+def _open(store: Store, tell: Callable[[str], None] | None) -> None:
+    ends_at, told = time.monotonic() + LOCK_PATIENCE_S, False
+    while True:
+        try:
+            store.open()
+        except StoreLocked as error:
+            if tell is None or time.monotonic() > ends_at:
+                raise
+            if not told:
+                tell(f"waits up to {LOCK_PATIENCE_S:.0f} s: {error}")
+            told = True
+            time.sleep(LOCK_PAUSE_S)
+        else:
+            return
 
 
 def pending_operations(store: Store) -> dict[str, int]:

@@ -29,7 +29,7 @@ def migrate(
     del debug
     settings = load_settings(config)
     schema = required_schema(settings)
-    with maintenance.opened_store(settings) as store:
+    with maintenance.opened_store(settings, _say) as store:
         if dry_run:
             plan = store.plan_upgrade(schema)
             if as_json:
@@ -63,11 +63,15 @@ def backfill(
     del debug
     settings = load_settings(config)
     schema = required_schema(settings)
-    with maintenance.opened_store(settings) as store:
+    with maintenance.opened_store(settings, _say) as store:
         store.use_schema(schema)
         maintenance.begin_backfill(store, collection or schema.collections)
         rows = show_rows_made(store)
     write_outcome("All rows are those of the log.", {"made": rows}, as_json=as_json)
+
+
+def _say(sentence: str) -> None:
+    typer.echo(f"kora: {sentence}", err=True)
 
 
 def _print_plan(upgrade: Upgrade) -> None:

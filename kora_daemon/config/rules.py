@@ -11,6 +11,9 @@ from kora_daemon.config.settings import Settings
 
 _BESIDE_A_BLOB = 1_000
 """Bytes of a message that are not the blob."""
+STREAM_BYTES = 768 << 10
+"""What the delivery stream has under way at most, but for its last operation: 384 KiB that are not acknowledged, a page
+of 256 KiB that was begun below that, and what messages add to operations."""
 
 
 def _tls(settings: Settings) -> str | None:
@@ -74,6 +77,18 @@ def _operation_fits_message(settings: Settings) -> str | None:
     return _at_most_message(settings, settings.limits.max_operation_bytes)
 
 
+def _stream_fits_buffer(settings: Settings) -> str | None:
+    # A quarter of it is for presence and the like.
+    least = -(-4 * (STREAM_BYTES + settings.limits.max_operation_bytes) // 3)
+    found = settings.limits.max_buffered_bytes
+    return (
+        f"found {found}, expected at least {least}, or devices that read would be closed as well: 1 MiB, and 4/3 of "
+        f"limits.max_operation_bytes, which is {settings.limits.max_operation_bytes}"
+        if found < least
+        else None
+    )
+
+
 def _awareness_fits_message(settings: Settings) -> str | None:
     return _at_most_message(settings, settings.limits.max_awareness_bytes)
 
@@ -111,6 +126,7 @@ RULES = (
     Rule(("store.url", "store.kind"), _store_url),
     Rule(("routes", "server.path", "static"), _routes_apart),
     Rule(("limits.max_operation_bytes", "limits.max_message_bytes"), _operation_fits_message),
+    Rule(("limits.max_buffered_bytes", "limits.max_operation_bytes"), _stream_fits_buffer),
     Rule(("limits.max_awareness_bytes", "limits.max_message_bytes"), _awareness_fits_message),
     Rule(("blobs.max_blob_bytes", "limits.max_message_bytes", "blobs.kind"), _blob_fits_message),
     Rule(("blobs.kind", "store.kind"), _blobs_in_store),

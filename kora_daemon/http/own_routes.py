@@ -15,6 +15,7 @@ from kora_daemon.http.messages import DEFAULT_BODY_BYTES, HttpError, Request, Re
 from kora_daemon.http.replies import response_of
 from kora_daemon.http.routes import Route
 from kora_daemon.server.data_plane import BlockingDataPlane
+from kora_daemon.server.machine import NoThread
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.server.threads import ThreadPool
 
@@ -150,6 +151,8 @@ class _Endpoint:
             outcome.response = response_of(await self._called(asked))
         except HttpError as error:
             outcome.response = error
+        except NoThread:
+            outcome.response = _busy()
         except BaseException as error:
             if not _is_of_the_app(error):
                 raise

@@ -8,19 +8,42 @@ import structlog
 import trio
 
 from kora_daemon.apply.refill import refill
-from kora_daemon.errors import StoreError
+from kora_daemon.errors import StoreError, StoreLocked
 from kora_daemon.model.schema import Schema
+from kora_daemon.server.outage import Outage
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.writer import Writer
 from kora_daemon.store.contract import Store
 
 CHECKPOINT_INTERVAL_S = 0.25
+LOCK_PATIENCE_S = 60.0
+"""For another process to end what it writes; less than the 90 s that a service manager usually gives a start."""
 
 log = structlog.get_logger("kora.server")
 
 
-async def prepare_records(store: Store, schema: Schema | None, thread: ThreadPool) -> None:
-    """Bring the tables to the schema, and make the rows that are missing (store.md section 7). Raises StoreError."""
+async def open_store(store: Store, schema: Schema | None, thread: ThreadPool) -> None:
+    """Open it, bring the tables to the schema, make the rows that are missing (store.md section 7). Raises StoreError.
+
+    Waits a while for another process that writes to the database.
+    """
+    told = False
+
+    async def attempt() -> None:
+        nonlocal told
+        try:
+            await thread.run(store.open)
+            await _prepare_records(store, schema, thread)
+        except StoreLocked as error:
+            if not told:
+                log.warning("store.locked", waits_s=LOCK_PATIENCE_S, error=str(error))
+            told = True
+            raise
+
+    await Outage(LOCK_PATIENCE_S, StoreLocked).outlast(attempt)
+
+
+async def _prepare_records(store: Store, schema: Schema | None, thread: ThreadPool) -> None:
     if schema is None:
         return
     upgrade = await thread.run(lambda: store.upgrade(schema))

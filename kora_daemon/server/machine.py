@@ -15,7 +15,13 @@ from typing import TypeVar
 
 import trio
 
+from kora_daemon.errors import KoraError
+
 T = TypeVar("T")
+
+
+class NoThread(KoraError):
+    """The system gives this process no more threads just now; nothing was called."""
 
 
 class Machine:
@@ -32,8 +38,25 @@ class Machine:
     async def in_thread(
         self, call: Callable[[], T], name: str, limiter: trio.CapacityLimiter, *, abandonable: bool
     ) -> T:
-        """The result of a blocking call, made in a thread of this name as soon as the limiter lets it."""
-        return await trio.to_thread.run_sync(call, limiter=limiter, thread_name=name, abandon_on_cancel=abandonable)
+        """The result of a blocking call, made in a thread of this name as soon as the limiter lets it.
+
+        Raises NoThread.
+        """
+        has_begun = False
+
+        def begin() -> T:
+            nonlocal has_begun
+            has_begun = True
+            return call()
+
+        try:
+            return await trio.to_thread.run_sync(
+                begin, limiter=limiter, thread_name=name, abandon_on_cancel=abandonable
+            )
+        except RuntimeError as error:
+            if has_begun or "new thread" not in str(error):
+                raise
+            raise NoThread(f"no thread for {name} could be started ({error})") from error
 
 
 _machine: ContextVar[Machine] = ContextVar("kora-machine", default=Machine())  # noqa: B039  it has no state

@@ -18,11 +18,13 @@ LONGEST_PAUSE_S = 1.0
 class Outage:
     """Tries again for `patience_s` from the moment that the store stopped to answer; after that, everybody is told.
 
-    Clients give an upload up after 30 s, so patience has to end before.
+    Clients give an upload up after 30 s, so patience has to end before. Other troubles than those of `kind` are told
+    at once.
     """
 
-    def __init__(self, patience_s: float) -> None:
+    def __init__(self, patience_s: float, kind: type[StoreUnavailable] = StoreUnavailable) -> None:
         self._patience_s = patience_s
+        self._kind = kind
         self._ends_at = math.inf
 
     def give_up(self) -> None:
@@ -36,7 +38,7 @@ class Outage:
         while True:
             try:
                 result = await call()
-            except StoreUnavailable:
+            except self._kind:
                 now = trio.current_time()
                 self._ends_at = min(self._ends_at, now + self._patience_s)
                 if now + pause_s > self._ends_at:

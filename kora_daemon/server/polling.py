@@ -132,14 +132,15 @@ class PollingTransport:
         return self.luggage.fits(self._carried_bytes)
 
     def send(self, frame: Frame) -> None:
-        """Queue a frame; whoever has more unread than `max_buffered_bytes` has overflowed."""
+        """Queue a frame; whoever leaves more than `max_buffered_bytes` behind the oldest has overflowed."""
         if self.closed_with is not None:
             return
         self._numbers += 1
         self._queue.append(Waiting(self._numbers, frame))
         self.buffered_bytes += len(frame.payload)
         self._changes.announce()
-        if self.buffered_bytes > self._options.max_buffered_bytes and self._receiver is not None:
+        waiting_bytes = self.buffered_bytes - len(self._queue[0].frame.payload)
+        if waiting_bytes > self._options.max_buffered_bytes and self._receiver is not None:
             self._receiver.overflowed()
 
     def ping(self) -> None:

@@ -51,9 +51,9 @@ class Readers:
     ) -> None:
         self._store = store
         self._scoped: ScopedFields = scoped or {}
-        self._threads = ThreadPool("kora-reader", threads)
+        self._threads = ThreadPool("kora-reader", threads, patience_s=0.0)
         self._greetings: JointCalls[LogRead] = JointCalls(self._threads, max(1, threads - 1))
-        self._asking = ThreadPool("kora-probe", 1)
+        self._asking = ThreadPool("kora-probe", 1, patience_s=0.0)
         self._warned: set[str] = set()
         self._complete: OrderedDict[tuple[int, str], int] = OrderedDict()
         """Floor of the log and node id -> sequence number up to which all of its operations are known to be there."""

@@ -83,6 +83,11 @@ class Outbox:
                 self._drained = trio.Event()
                 self.nursery.start_soon(self._drain, self._drained)
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that are queued behind the frame that is on its way."""
+        return self.buffered_bytes - len(self._queue[0]) if self._queue else 0
+
     async def flush(self) -> None:
         """Return when everything pushed so far is in the kernel's hands, or never will be."""
         if self._drained is not None:

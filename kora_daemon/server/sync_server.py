@@ -18,7 +18,7 @@ from kora_daemon.server.backups import Backups
 from kora_daemon.server.data_plane import DataPlane
 from kora_daemon.server.explain import Explanation, explain
 from kora_daemon.server.follower import LogFollower
-from kora_daemon.server.housekeeping import keep_house, prepare_records
+from kora_daemon.server.housekeeping import keep_house, open_store
 from kora_daemon.server.identification import Identification
 from kora_daemon.server.journal import Journal
 from kora_daemon.server.lame_duck import send_away
@@ -95,10 +95,9 @@ class SyncServer:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """The whole life of the server; `start` is this in a nursery."""
         self._begun = True
-        thread = ThreadPool("kora-store", 1)
+        thread = ThreadPool("kora-store", 1, patience_s=1.0)
         try:
-            await thread.run(self._store.open)
-            await prepare_records(self._store, self._options.apply.schema, thread)
+            await open_store(self._store, self._options.apply.schema, thread)
             if self._blobs is not None:
                 await thread.run(self._blobs.open)
             floor = await thread.run(self._store.floor)
@@ -144,7 +143,7 @@ class SyncServer:
         finally:
             self._services = self._core = None
             with trio.CancelScope(shield=True):
-                await self._close(thread)
+                await self._close(ThreadPool("kora-store", 1))
             self._stopped.set()
 
     async def _close(self, thread: ThreadPool) -> None:

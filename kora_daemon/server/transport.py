@@ -42,7 +42,10 @@ class Receiver(Protocol):
         ...
 
     def overflowed(self) -> None:
-        """More than `max_buffered_bytes` wait for a peer that does not read."""
+        """More than `max_buffered_bytes` wait for a peer that does not read, behind the message that is on its way.
+
+        That one does not count: however large it is, the peer comes to have it, or it would come for it for ever.
+        """
         ...
 
 

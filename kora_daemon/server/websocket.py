@@ -112,7 +112,7 @@ class WebSocketTransport:
         self._outbox.push(
             frame_bytes(frame) if agreement is None else deflated_frame_bytes(frame, agreement.compression)
         )
-        if self._outbox.buffered_bytes > self._max_buffered_bytes and self._receiver is not None:
+        if self._outbox.waiting_bytes > self._max_buffered_bytes and self._receiver is not None:
             self._receiver.overflowed()
 
     def ping(self) -> None:

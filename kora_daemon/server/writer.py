@@ -37,6 +37,8 @@ from kora_daemon.store.contract import Store, WriteTransaction
 
 PROBE_INTERVAL_S = 1.0
 _CANNOT_HOLD = "the store can't hold this operation"
+THREAD_PATIENCE_S = 1.0
+"""For the system to have a thread: less is no outage yet."""
 STORE_PATIENCE_S = 60.0
 """For one group, in a store that sets itself no limits."""
 
@@ -73,7 +75,7 @@ class Writer:
         self.pulse = Pulse("store writer", STORE_PATIENCE_S)
         self._outage = Outage(patience_s)
         self._telemetry = telemetry or Telemetry(Measures(), Journal())
-        self._thread = ThreadPool("kora-writer", 1)
+        self._thread = ThreadPool("kora-writer", 1, patience_s=THREAD_PATIENCE_S)
         self._queue = WriteQueue()
         self._jobs: deque[Job[Any]] = deque()
         self._work = trio.Event()

@@ -19,14 +19,20 @@ _BODY = """
         '{"id":', json_quote(id), ',"nodeId":', json_quote(node_id), ',"type":', json_quote(type),
         ',"collection":', json_quote(collection), ',"recordId":', json_quote(record_id),
         ',"timestamp":{"wallTime":', wall_time, ',"logical":', logical, ',"nodeId":', json_quote(timestamp_node_id),
-        '},"sequenceNumber":', sequence_number, ',"causalDeps":', causal_deps, ',"schemaVersion":', schema_version,
+        '},"sequenceNumber":', sequence_number, ',"causalDeps":',
+        iif(causal_deps GLOB '[[]"*"]' OR causal_deps = '[]', causal_deps, kora_checked_texts(causal_deps)),
+        ',"schemaVersion":', schema_version,
         ',"data":', coalesce(data, 'null'), ',"previousData":', coalesce(previous_data, 'null'),
         ',"atomicOps":' || atomic_ops,
         iif(transaction_id IS NULL, NULL, ',"transactionId":' || json_quote(transaction_id)),
         iif(mutation_name IS NULL, NULL, ',"mutationName":' || json_quote(mutation_name)), '}'
     ) AS BLOB)
 """
-"""`model.operation.encode_operation` of a row, made where it lies: reading a page takes less than half the time so."""
+"""`model.operation.encode_operation` of a row, made where it lies: reading a page takes less than half the time so.
+
+Causes that are cut short, or no list of texts at all, are noticed, for 1 % of a first sync; to parse them all would
+take 2 to 3 %.
+"""
 _DELIVERY = ("delivery_seq", "id", "node_id", "collection", _BODY, "0", "record_stamp")
 """The fields of `DeliveryEntry`, as far as the log knows them."""
 _VECTOR = ("node_id", "max_sequence_number")

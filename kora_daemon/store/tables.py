@@ -318,7 +318,7 @@ def entry_of(row: Row) -> LogEntry:
             record_id,
             Timestamp(wall_time, logical, timestamp_node_id),
             sequence_number,
-            [] if causal_deps == "[]" else _texts(causal_deps),
+            [] if causal_deps == "[]" else texts(causal_deps),
             schema_version,
             NULL if data is None else Raw(data),
             NULL if previous_data is None else Raw(previous_data),
@@ -333,7 +333,7 @@ def entry_of(row: Row) -> LogEntry:
 def causal_key_of(row: Row) -> CausalKey:
     """The causal key in a row of `KEY_COLUMNS`. Raises like `entry_of`."""
     sequence, operation_id, causal_deps, wall_time, logical, timestamp_node_id = row
-    return CausalKey(sequence, operation_id, _texts(causal_deps), (wall_time, logical, timestamp_node_id))
+    return CausalKey(sequence, operation_id, texts(causal_deps), (wall_time, logical, timestamp_node_id))
 
 
 def _json_text(text: Raw, empty: str = "null") -> str | None:
@@ -342,9 +342,9 @@ def _json_text(text: Raw, empty: str = "null") -> str | None:
     return None if column in ("null", empty) else column
 
 
-def _texts(column: str) -> list[str]:
+def texts(column: str) -> list[str]:
+    """The list in a column `causal_deps`. Raises like `entry_of`. JavaScript may have escaped half surrogate pairs."""
     try:
         return _decode_texts(column)
     except msgspec.DecodeError:
-        # JavaScript writes half a surrogate pair as an escape that the fast decoder refuses.
         return msgspec.convert(json.loads(column), list[str])

@@ -227,6 +227,15 @@ def test_a_path_where_no_file_can_be_is_unavailable(tmp_path: Path, place: str) 
 # -- damaged ----------------------------------------------------------------------------------------------------------
 
 
+def deliver_all(path: Path) -> None:
+    store = SqliteStore(path)
+    try:
+        store.open()
+        store.deliveries_after(0, 1_000_000, 1 << 30)
+    finally:
+        store.close()
+
+
 def read_all(path: Path) -> None:
     store = SqliteStore(path)
     try:
@@ -287,13 +296,30 @@ def test_damage_that_is_found_while_running_is_corrupt_and_leaves_the_process_al
         append(store, *operations(range(2_000, 4_000)))
 
 
+def damage(path: Path, column: str) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute(f"UPDATE operations SET {column} WHERE delivery_seq = 1000")
+    connection.close()
+
+
 @pytest.mark.parametrize(
-    "damage",
+    "column",
     ["causal_deps = 'no list'", "causal_deps = '[1]'", "node_id = CAST(x'FF' AS TEXT)", "id = CAST(x'FF' AS TEXT)"],
 )
-def test_a_row_that_can_not_be_read_is_corrupt(filled: Path, damage: str) -> None:
-    connection = apsw.Connection(str(filled))
-    connection.execute(f"UPDATE operations SET {damage} WHERE delivery_seq = 1000")
-    connection.close()
+def test_a_row_that_can_not_be_read_is_corrupt(filled: Path, column: str) -> None:
+    damage(filled, column)
     with pytest.raises(StoreCorrupt, match=f"{filled}: a row of the log is damaged"):
         read_all(filled)
+
+
+@pytest.mark.parametrize("found", ["", "no list", "[1]", '["cut short', '{"a":1}', "null", '["a",1]', "x'FF'"])
+def test_causes_that_are_no_list_of_texts_do_not_reach_devices(filled: Path, found: str) -> None:
+    damage(filled, f"causal_deps = '{found}'" if found != "x'FF'" else "causal_deps = CAST(x'FF' AS TEXT)")
+    with pytest.raises(StoreCorrupt, match=f"{filled}: a row of the log is damaged"):
+        deliver_all(filled)
+
+
+@pytest.mark.parametrize("written", ["[ ]", '["a", "b"]', ' ["a"]', r'["\ud800"]'])
+def test_causes_that_somebody_else_wrote_in_another_form_are_as_good(filled: Path, written: str) -> None:
+    damage(filled, f"causal_deps = '{written}'")
+    deliver_all(filled)

@@ -10,12 +10,15 @@ import trio
 
 from kora_daemon.auth.contract import AuthContext, token_digest
 from kora_daemon.auth.token import StaticToken, StaticTokenProvider
+from kora_daemon.config.rules import STREAM_BYTES
+from kora_daemon.config.settings import LimitSettings
 from kora_daemon.http.listener import ListenerOptions
 from kora_daemon.server import intake
 from kora_daemon.server import polling as transport
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.polling import PollingOptions
-from tests.support.devices import ids, insert, inserts
+from kora_daemon.store.memory import MemoryStore
+from tests.support.devices import ids, insert, inserts, seed
 from tests.support.http import HttpClient
 from tests.support.network import PATIENCE_S, Closed, Host, eventually, running_server, streaming
 from tests.support.polling import Requests, closed_as_told, polling
@@ -437,12 +440,42 @@ async def test_a_slow_device_is_closed() -> None:
     async with running_server(path=PATH, options=options) as host, streaming(host.url, "w") as w:
         requests = requests_to(host)
         await begun(requests, "p")
-        await w.upload(*[insert("w", number, note="x" * 1_000) for number in range(1, 100)])
+        for first in (1, 101):
+            await w.upload(*[insert("w", number, note="x" * 1_000) for number in range(first, first + 100)])
         with trio.fail_after(PATIENCE_S):
             while (answer := await requests.get()).status != 410:
                 pass
         assert closed_as_told(answer).code == 4013
         requests.close()
+
+
+async def test_the_least_buffer_of_a_configuration_takes_the_most_that_a_stream_has_under_way() -> None:
+    most = LimitSettings().max_operation_bytes
+    # One page leaves room for another, and that one ends with the largest operation there may be.
+    small = [insert("w", number, note="x" * 800) for number in range(1, 490)]
+    store = MemoryStore()
+    seed(store, [*small, insert("w", 490, note="x" * (most - 400)), *inserts("w", 491, 600)])
+    options = ServerOptions(polling=PollingOptions(max_buffered_bytes=-(-4 * (STREAM_BYTES + most) // 3)))
+    async with running_server(store, path=PATH, options=options) as host:
+        requests = requests_to(host)
+        assert (await requests.post(handshake("p"))).status == 202
+        assert (await requests.post(upload("nothing", [], total=1))).status == 202
+        (transport,) = [one._transport for one in host.server._reception.connections]
+        await eventually(lambda: transport.buffered_bytes > STREAM_BYTES - 10_000)
+        assert (await until_message(requests))["accepted"] is True
+        assert not host.server.measures.closes.by_name
+        requests.close()
+
+
+async def test_a_device_comes_to_have_a_message_however_large_it_is() -> None:
+    store = MemoryStore()
+    seed(store, [insert("w", number, note="x" * 1_000) for number in range(1, 101)])
+    options = ServerOptions(polling=PollingOptions(max_buffered_bytes=10_000))
+    async with running_server(store, path=PATH, options=options) as host, polling(host.url) as p:
+        await p.shake_hands("p")
+        assert len(ids(*await p.download())) == 100
+        sent = await p.upload(insert("p", 1))
+        assert (await p.hear())["acknowledgedMessageId"] == sent
 
 
 @pytest.mark.parametrize("chunked", [False, True])

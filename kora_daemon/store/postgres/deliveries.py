@@ -6,7 +6,7 @@ import msgspec
 
 from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.store.postgres.names import read_entry
-from kora_daemon.store.tables import Row
+from kora_daemon.store.tables import Row, texts
 
 _encode = msgspec.json.encode
 
@@ -40,6 +40,7 @@ def read_delivery(row: Row) -> DeliveryEntry:
     # Names that JSON has to escape are rare, and those that PostgreSQL can't hold as they are all have to be.
     if transaction_id is not None or mutation_name is not None or len(_encode(names)) != len(names) + 2:
         return DeliveryEntry.of(read_entry(row))
+    texts(causal_deps)  # it goes out as it is
     body = (
         f'{{"id":"{operation_id}","nodeId":"{node_id}","type":"{kind}","collection":"{collection}"'
         f',"recordId":"{record_id}","timestamp":{{"wallTime":{wall_time},"logical":{logical}'

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import apsw
 
-from kora_daemon.errors import StoreCorrupt, StoreError, StoreUnavailable
+from kora_daemon.errors import StoreCorrupt, StoreError, StoreLocked, StoreUnavailable
 
 ASK = "check that the file and its folder exist and that this user may read and write them"
 FULL = "the disk is full; make room on it"
 _UNAVAILABLE: dict[type[apsw.Error], str] = {
-    apsw.BusyError: "another process holds its lock; stop that process or wait for it",
-    apsw.LockedError: "another process holds its lock; stop that process or wait for it",
     apsw.ProtocolError: "its lock could not be had; stop other processes that use it",
     apsw.FullError: FULL,
     apsw.IOError: "reading or writing it failed; check the disk and its file system",
@@ -23,6 +21,10 @@ _UNAVAILABLE: dict[type[apsw.Error], str] = {
     apsw.PermissionsError: f"it can't be written; {ASK}",
     apsw.NoMemError: "there is not enough memory for it; give the process more",
 }
+_LOCKED: dict[type[apsw.Error], str] = dict.fromkeys(
+    (apsw.BusyError, apsw.LockedError),
+    "another process holds its lock; stop that process (`fuser -v` on the file names it), or wait for it",
+)
 _CORRUPT: dict[type[apsw.Error], str] = {
     apsw.CorruptError: "the database is damaged; stop the server and restore the file from a backup",
     apsw.NotADBError: "this is no SQLite database; check the path, or restore the file from a backup",
@@ -31,7 +33,7 @@ _CORRUPT: dict[type[apsw.Error], str] = {
 
 def store_error(error: apsw.Error, path: Path) -> StoreError:
     """What an exception of the binding means: the file, the trouble, what to do, and SQLite's own words."""
-    for known, kind in ((_UNAVAILABLE, StoreUnavailable), (_CORRUPT, StoreCorrupt)):
+    for known, kind in ((_LOCKED, StoreLocked), (_UNAVAILABLE, StoreUnavailable), (_CORRUPT, StoreCorrupt)):
         if type(error) in known:
             return kind(f"{path}: {known[type(error)]} ({error})")
     return StoreError(f"{path}: {error}")

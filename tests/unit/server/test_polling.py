@@ -241,9 +241,18 @@ async def test_nobody_is_told_that_a_session_has_vanished(scene: Scene, autojump
 
 
 async def test_more_unread_than_allowed_has_overflowed(scene: Scene, autojump_clock: MockClock) -> None:
+    for _ in range(2):
+        scene.send("x" * 60)
+        assert not scene.session.has_overflowed
     scene.send("x" * 60)
+    assert scene.session.has_overflowed
+
+
+async def test_what_is_on_its_way_may_be_larger_than_all_that_may_wait(scene: Scene, autojump_clock: MockClock) -> None:
+    scene.send("x" * 1_000)
+    scene.send("x" * 100)
     assert not scene.session.has_overflowed
-    scene.send("x" * 60)
+    scene.send("x")
     assert scene.session.has_overflowed
 
 

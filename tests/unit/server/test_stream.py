@@ -10,7 +10,7 @@ from trio.testing import MockClock, memory_stream_pair
 
 from kora_daemon.server.framing import BINARY, header
 from kora_daemon.server.lookout import Lookout
-from kora_daemon.server.stream import CONTROL_FRAMES_PER_S, INFLATED_BYTES_PER_S, FrameStream
+from kora_daemon.server.stream import CONTROL_FRAMES_PER_S, INFLATED_BYTES_PER_S, FrameStream, Outbox
 from kora_daemon.wire.frame import Frame
 
 CLOSE = b"\x88\x80" + bytes(4)
@@ -123,3 +123,16 @@ async def test_whoever_sends_many_messages_at_once_lets_others_have_their_turn()
         nursery.cancel_scope.cancel()
     assert len(receiver.sizes) == 1_000
     assert max(b - a for a, b in zip([0, *turns], [*turns, 1_000], strict=True)) <= 130
+
+
+async def test_the_frame_that_is_on_its_way_is_none_of_those_that_wait() -> None:
+    peer, ours = memory_stream_pair()
+    outbox = Outbox(ours)
+    async with trio.open_nursery() as outbox.nursery:
+        assert outbox.waiting_bytes == 0
+        for size in (1_000, 10, 5):
+            outbox.push(bytes(size))
+        assert (outbox.buffered_bytes, outbox.waiting_bytes) == (1_015, 15)
+        await outbox.flush()
+        assert (outbox.buffered_bytes, outbox.waiting_bytes) == (0, 0)
+    await peer.aclose()

@@ -301,10 +301,15 @@ def test_tables_that_another_server_has_changed(database: Database) -> None:
     assert len(store.entries_after(0, 10)) == 1
 
 
-def test_a_damaged_row(database: Database) -> None:
+@pytest.mark.parametrize("found", ['["x', "no list", "", "[1]", '["a",1,"b"]', "null"])
+def test_a_damaged_row(database: Database, found: str) -> None:
     store = database.store()
     append(store, operation(1, causal_deps=["x"]))
-    database.execute("UPDATE operations SET causal_deps = '[\"x'")
+    database.execute(f"UPDATE operations SET causal_deps = '{found}'")
+    with pytest.raises(StoreCorrupt, match="damaged"):
+        store.deliveries_after(0, 10, 1_000)
+    with pytest.raises(StoreCorrupt, match="damaged"):
+        store.deliveries_at([1])
     with pytest.raises(StoreCorrupt, match="damaged"):
         store.entries_after(0, 10)
     with pytest.raises(StoreCorrupt, match="damaged"), store.snapshot() as moment:
