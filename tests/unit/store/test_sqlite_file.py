@@ -29,7 +29,7 @@ from kora_daemon.store.queries import (
     STATES,
     VECTOR_OF,
 )
-from kora_daemon.store.sqlite import Durability, SqliteStore, connections
+from kora_daemon.store.sqlite import Durability, SqliteStore, connections, functions
 from tests.support.log import RECEIVED_AT_MS, append, log_ids, operation, operations
 
 PAGE_BYTES = 4096
@@ -48,9 +48,11 @@ def store(path: Path) -> Iterator[SqliteStore]:
     made.close()
 
 
-def ask(path: Path, statement: str, *bindings: str | int) -> list[Any]:
-    """The rows as another program reads them."""
+def ask(path: Path, statement: str, *bindings: str | int, ours: bool = False) -> list[Any]:
+    """The rows as another program reads them, or (`ours`) one that knows the store's own functions."""
     connection = apsw.Connection(str(path))
+    if ours:
+        functions.register(connection)
     try:
         return connection.execute(statement, bindings).fetchall()
     finally:
@@ -318,7 +320,7 @@ def test_causal_keys_are_all_of_one_moment(store: SqliteStore) -> None:
     ],
 )
 def test_no_question_walks_through_the_log(store: SqliteStore, path: Path, statement: str, bindings: int) -> None:
-    plan = [row[3] for row in ask(path, f"EXPLAIN QUERY PLAN {statement}", *["[]"] * bindings)]
+    plan = [row[3] for row in ask(path, f"EXPLAIN QUERY PLAN {statement}", *["[]"] * bindings, ours=True)]
     assert any(step.startswith("SEARCH") for step in plan)
     scans = [step for step in plan if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"]
     assert all("VIRTUAL TABLE" in step for step in scans)  # the question's own list
