@@ -176,7 +176,7 @@ _DO: dict[type[do.Action], Callable[[Rehearsal, do.Action], None]] = {
 def _readable(frame: Frame) -> None:
     """Stock clients can read it: JSON as the standard has it, in whole characters."""
     if not frame.binary:
-        json.loads(frame.payload.decode(), parse_constant=_no_constant)
+        json.loads(frame.payload.decode(), parse_int=float, parse_constant=_no_constant)
 
 
 def _no_constant(name: str) -> None:
