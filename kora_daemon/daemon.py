@@ -116,8 +116,9 @@ async def _open(server: SyncServer, core: trio.Nursery, supervision: Supervision
     early: list[int] = []
     async with trio.open_nursery() as opening:
         opening.start_soon(supervision.starting)
-        opening.start_soon(_cancel_when_told, signals, early, opening.cancel_scope)
-        await server.start(core)
+        with trio.CancelScope() as start:
+            opening.start_soon(_cancel_when_told, signals, early, start)
+            await server.start(core)
         opening.cancel_scope.cancel()
     if server.is_over:
         return False
@@ -126,12 +127,13 @@ async def _open(server: SyncServer, core: trio.Nursery, supervision: Supervision
     return True
 
 
-async def _cancel_when_told(signals: AsyncIterator[int], early: list[int], opening: trio.CancelScope) -> None:
+async def _cancel_when_told(signals: AsyncIterator[int], early: list[int], start: trio.CancelScope) -> None:
     async for number in signals:
         early.append(number)
         if number != signal.SIGHUP:
             log.info("daemon.stopping", signal=signal.Signals(number).name)
-            opening.cancel()
+            start.cancel()
+            await _exit_at_once(signals)  # what a start has begun in a thread may take long to end
 
 
 async def _open_control_socket(settings: Settings, routes: Routes, core: trio.Nursery) -> None:

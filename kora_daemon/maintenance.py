@@ -19,12 +19,11 @@ from kora_daemon.errors import KoraError, StoreError, StoreLocked
 from kora_daemon.materialization.shape import Refill
 from kora_daemon.parts import apply_rules, build_store, required_schema
 from kora_daemon.server.clock import new_id, wall_ms
+from kora_daemon.server.housekeeping import LOCK_PATIENCE_S
 from kora_daemon.store.contract import Store
 
 PAUSE_S = 0.003
 """Between two writes of a long job: a daemon beside it gets its turn."""
-LOCK_PATIENCE_S = 60.0
-"""For another process to end what it writes: as long as a daemon that starts waits for it."""
 LOCK_PAUSE_S = 0.2
 
 

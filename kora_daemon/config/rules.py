@@ -82,8 +82,8 @@ def _stream_fits_buffer(settings: Settings) -> str | None:
     least = -(-4 * (STREAM_BYTES + settings.limits.max_operation_bytes) // 3)
     found = settings.limits.max_buffered_bytes
     return (
-        f"found {found}, expected at least {least}, or devices that read would be closed as well: 1 MiB, and 4/3 of "
-        f"limits.max_operation_bytes, which is {settings.limits.max_operation_bytes}"
+        f"found {found}, expected at least {least}, or devices that read would be closed as well: the sum of 1 MiB and "
+        f"4/3 of limits.max_operation_bytes, which is {settings.limits.max_operation_bytes}"
         if found < least
         else None
     )

@@ -118,8 +118,8 @@ class LimitSettings:
     max_buffered_bytes: int = key(
         integer(1_048_576, MOST_BYTES),
         33_554_432,
-        "Unsent bytes, the message that is on its way aside, at which a slow device is closed (4013); at least 1 MiB "
-        "and 4/3 of max_operation_bytes.",
+        "Unsent bytes, the message that is on its way aside, at which a slow device is closed (4013); at least the "
+        "sum of 1 MiB and 4/3 of max_operation_bytes.",
     )
     max_awareness_bytes: int = key(integer(64, MOST_BYTES), 16_384, "Largest awareness state, in bytes of JSON.")
     max_unauthenticated: int = key(

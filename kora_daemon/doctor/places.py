@@ -42,9 +42,8 @@ def mount_of(path: Path) -> Mount | None:
 
 def nearest(path: Path) -> Path:
     """The path, or the innermost folder of it that exists."""
-    return next(
-        one for one in (path, *path.absolute().parents) if os.path.exists(one)
-    )  # of a path that can't be one, a `Path` raises
+    # Of a name that is too long, `Path.exists` raises.
+    return next(one for one in (path, *path.absolute().parents) if os.path.exists(one))
 
 
 def free_bytes(path: Path) -> int:

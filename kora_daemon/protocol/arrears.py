@@ -14,8 +14,8 @@ from kora_daemon.protocol.resume import view_digest
 PATIENCE_MS = 5_000
 """For the next batch of them. Stock clients send it at once, and at least one batch, which may be empty."""
 HEARD_MS = 10_000
-"""A client that was told something, and still has its connection then, has heard it. It offers all behind the gap once
-more each time that it goes before."""
+"""A client of which something is heard so long after it was told something has heard that: it, or what is between,
+answers pings. It offers all behind the gap once more each time that it goes before."""
 
 
 class Arrears(Struct):
@@ -60,9 +60,8 @@ class Arrears(Struct):
     def answered(self, told: Iterable[Message], elapsed_ms: int, *, is_all: bool) -> None:
         """The client was `told` what became of its oldest batch; `is_all`: and of every one.
 
-        What is settled is not offered again, so nobody would refuse it again either. Refusals get lost with a
-        connection, which shows in time. Clients that know none go offline, to come again with the same: no waiting
-        for them.
+        What is settled is not offered again, so nobody would refuse it again either, and refusals get lost with a
+        connection. Clients that know none go offline, to come again with the same: no waiting for them.
         """
         if not self.has_gaps:
             return
@@ -71,15 +70,15 @@ class Arrears(Struct):
             self.has_gaps = False
             self.settles_ms = elapsed_ms + (HEARD_MS if self._is_refused else 0)
 
-    def settle(self, view: View, elapsed_ms: int) -> list[NodeNews]:
-        """What is to be remembered when gaps are there for good from now on, once."""
-        if self.settles_ms is None or self.settles_ms > elapsed_ms:
+    def settle(self, view: View, heard_ms: int) -> list[NodeNews]:
+        """What is to be remembered when gaps are there for good, once. The client was last heard at `heard_ms`."""
+        if self.settles_ms is None or self.settles_ms > heard_ms:
             return []
         self.settles_ms = None
         return [NodeNews(self.node_id, settled=view_digest(view), settled_upto=self.offered)]
 
-    def due_before(self, stream_ms: int | None) -> int | None:
-        """What is due next, where the client's stream, which waits for these, is due at `stream_ms`."""
+    def next_due(self, stream_ms: int | None) -> int | None:
+        """When something is due; the client's stream, which waits for these, is at `stream_ms`."""
         next_ms = stream_ms if self.due_ms is None else self.due_ms
         if next_ms is None or self.settles_ms is None:
             return self.settles_ms if next_ms is None else next_ms

@@ -108,7 +108,9 @@ class FrontierMoved(Event):
 
 
 class Tick(Event):
-    """Time has passed; see whether something is overdue."""
+    """Time has passed; see whether something is overdue. `silent_ms`: nothing has come from the peer for so long."""
+
+    silent_ms: int = 0
 
 
 class Draining(Event):

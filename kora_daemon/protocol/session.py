@@ -65,7 +65,7 @@ class Session:
             return self._handshake_due_ms
         if self._stream is None or self.phase is Phase.CLOSED:
             return None
-        return self._arrears.due_before(self._stream.resend_due_ms)
+        return self._arrears.next_due(self._stream.resend_due_ms)
 
     @property
     def progress(self) -> Progress | None:
@@ -106,7 +106,7 @@ class Session:
         raise SessionMisuse(f"{type(event).__name__} is not legal while {self.phase.name}")
 
     def _fail(self, error: ProtocolError, code: int = do.PROTOCOL_VIOLATION, reason: str = "") -> list[do.Action]:
-        # It takes a client offline with its socket open; a close once it has another breaks that (wire.md section 7).
+        # An error takes a client offline, with its socket open: a close that comes late hits its next connection.
         message = say.ErrorMessage(self._next_id(), error.code, str(error), error.retriable)
         return [do.Send(message), *self._close(code, reason or error.code)]
 
@@ -258,7 +258,7 @@ class Session:
             raise SessionMisuse("Committed, but nothing was handed to the writer")
         told = self.uploads.committed(event.rejections)
         self._arrears.answered(told, now.elapsed_ms, is_all=self.uploads.idle)
-        actions: list[do.Action] = [*map(do.Send, told), *self._settle(now)]
+        actions: list[do.Action] = [*map(do.Send, told), *self._settle(now.elapsed_ms)]
         if self._draining and self.uploads.idle:
             actions += self._close(do.GOING_AWAY, "server is shutting down")
         elif self._arrears.due_ms is not None and self._arrears.is_in and self.uploads.idle:
@@ -266,8 +266,8 @@ class Session:
             actions += self._read_on()
         return actions
 
-    def _settle(self, now: on.Moment) -> list[do.Action]:
-        return [do.Remember(news) for news in self._arrears.settle(self.view, now.elapsed_ms)]
+    def _settle(self, heard_ms: int) -> list[do.Action]:
+        return [do.Remember(news) for news in self._arrears.settle(self.view, heard_ms)]
 
     def _store_failed(self, _event: on.StoreFailed, _now: on.Moment) -> list[do.Action]:
         return self._close(do.INTERNAL_ERROR, "store unavailable")
@@ -328,8 +328,8 @@ class Session:
             self._news = None
         return actions + self._read_on()
 
-    def _time_passed(self, _event: on.Tick, now: on.Moment) -> list[do.Action]:
-        actions = self._settle(now)
+    def _time_passed(self, event: on.Tick, now: on.Moment) -> list[do.Action]:
+        actions = self._settle(now.elapsed_ms - event.silent_ms)
         if self._arrears.due_ms is not None:
             if self._arrears.due_ms > now.elapsed_ms or not self.uploads.idle:
                 return actions

@@ -50,12 +50,12 @@ class Deadlines:
         silent_s = moment - self._transport.heard_at
         if silent_s >= _LOST_AFTER_INTERVALS * interval:
             return do.Close(do.GOING_AWAY, "no sign of life")
-        answer_s = self._answer_lasts_s()
-        if answer_s <= 0 and self._is_out():
-            return on.Tick()
         if silent_s >= interval and moment - self._pinged_at >= interval:
             self._pinged_at = moment
             self._transport.ping()
+        answer_s = self._answer_lasts_s()
+        if answer_s <= 0 and self._is_out():
+            return on.Tick(int(silent_s * 1_000))
         ping_s = interval - min(silent_s, moment - self._pinged_at)
         jump_s = math.inf if identity is None or identity.ends_at is None else QUIET_AT_MOST_S
         self.quiet_until = moment + min(token_s, answer_s, ping_s, jump_s)

@@ -17,7 +17,7 @@ from kora_daemon.store.contract import Store
 
 CHECKPOINT_INTERVAL_S = 0.25
 LOCK_PATIENCE_S = 60.0
-"""For another process to end what it writes; less than the 90 s that a service manager usually gives a start."""
+"""For another process to end what it writes."""
 
 log = structlog.get_logger("kora.server")
 
@@ -58,7 +58,7 @@ async def _prepare_records(store: Store, schema: Schema | None, thread: ThreadPo
 async def keep_house(store: Store, writer: Writer) -> None:
     """Let the store tidy up behind its commits, for ever; in a thread of its own, or commits would wait for it."""
     thread = ThreadPool("kora-checkpoint", 1)
-    tidied = 0
+    tidied = writer.log_size.operations
     while True:
         await trio.sleep(CHECKPOINT_INTERVAL_S)
         if writer.log_size.operations != tidied:

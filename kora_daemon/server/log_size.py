@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import trio
+
+from kora_daemon.errors import StoreError
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.store.contract import Store
+
+PAUSE_S = 10.0
+"""Between two attempts to count: on a large log they take long, and writes wait for them."""
 
 
 class LogSize:
@@ -14,8 +22,17 @@ class LogSize:
         self.operations = 0
         self.is_doubtful = False
         """A commit has failed, and may have been done all the same."""
+        self._asked_at = -PAUSE_S
 
     async def count(self, thread: ThreadPool) -> None:
         """Ask the store, in the thread that writes, or before there is one. Raises StoreError."""
         self.operations = await thread.run(self._store.count_operations)
         self.is_doubtful = False
+
+    async def settle(self, thread: ThreadPool) -> None:
+        """Count again where that is in doubt. While the store can't say, the number is what it was."""
+        if not self.is_doubtful or trio.current_time() < self._asked_at + PAUSE_S:
+            return
+        self._asked_at = trio.current_time()
+        with suppress(StoreError):
+            await self.count(thread)

@@ -167,7 +167,7 @@ class FrameStream(trio.abc.Stream):
         self._closing = True
 
     async def has_control_frame(self) -> bool:
-        """Wait for the next one, which `receive_some` then returns at once; False at the end of the stream."""
+        """Wait for the next one, which `receive_some` then returns at once; False when nothing more will come."""
         try:
             self._control = await self.receive_some()
         except (trio.BrokenResourceError, trio.ClosedResourceError):

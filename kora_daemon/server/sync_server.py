@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome
 from kora_daemon.auth.contract import AuthProvider
+from kora_daemon.errors import StoreUnavailable
 from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.model.schema import Schema
 from kora_daemon.protocol.actions import GOING_AWAY
@@ -143,14 +144,17 @@ class SyncServer:
         finally:
             self._services = self._core = None
             with trio.CancelScope(shield=True):
-                await self._close(ThreadPool("kora-store", 1))
+                await self._close(ThreadPool("kora-store", 1, patience_s=0.0))
             self._stopped.set()
 
     async def _close(self, thread: ThreadPool) -> None:
         await self._identification.close()
         for opened in (self._channel, self._blobs, self._store):
             if opened is not None:
-                await thread.run(opened.close)
+                try:
+                    await thread.run(opened.close)
+                except StoreUnavailable:  # no thread: at the end nobody minds a call that blocks
+                    opened.close()
 
     def reconfigure(self, auth: AuthProvider, options: ServerOptions) -> None:
         """Use this provider and these options for the sessions to come.

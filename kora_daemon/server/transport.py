@@ -44,7 +44,7 @@ class Receiver(Protocol):
     def overflowed(self) -> None:
         """More than `max_buffered_bytes` wait for a peer that does not read, behind the message that is on its way.
 
-        That one does not count: however large it is, the peer comes to have it, or it would come for it for ever.
+        That one does not count: whoever is closed for its size would come again for the same message, for ever.
         """
         ...
 

@@ -171,8 +171,8 @@ class Writer:
                 self._work = trio.Event()
                 if self.failure or self._proof is not None:
                     await self._probe()
-            if self.log_size.is_doubtful and self.failure is None:
-                await self._count()
+            if self.failure is None:
+                await self.log_size.settle(self._thread)
 
     async def _write(self, group: Group) -> None:
         if isinstance(group, list) and not any(request.operations or request.news for request in group):
@@ -306,12 +306,6 @@ class Writer:
             self._failed(error)
         else:
             self._recovered()
-
-    async def _count(self) -> None:
-        try:
-            await self.log_size.count(self._thread)
-        except StoreError as error:
-            self._failed(error)
 
     def _failed(self, error: StoreError) -> None:
         if self.failure is None:

@@ -454,8 +454,10 @@ def test_a_refusal_may_be_lost_so_nothing_is_settled_before_it_was_heard() -> No
     stage.take(on.Committed([]))
     assert settled(stage) == []
     assert stage.session.due_ms is not None
-    stage.pass_time(HEARD_MS)
-    stage.take(on.Tick())
+    stage.pass_time(HEARD_MS + 500)
+    stage.take(on.Tick(silent_ms=501))
+    assert settled(stage) == []
+    stage.take(on.Tick(silent_ms=500))
     stage.take(on.Tick())
     assert settled(stage) == [(view_digest(View(MINE)), 6)]
 

@@ -89,7 +89,18 @@ async def test_a_handshake_is_waited_for_and_no_longer_than_that(autojump_clock:
     assert watched.look(None) is None
     assert watched.quiet_until == pytest.approx(trio.current_time() + 3, abs=0.01)
     await trio.sleep_until(watched.quiet_until + 0.01)
-    assert watched.look(None) == on.Tick()
+    found = watched.look(None)
+    assert isinstance(found, on.Tick)
+    assert found.silent_ms == pytest.approx(3_010, abs=2)
+
+
+async def test_what_is_overdue_keeps_no_ping_away(autojump_clock: MockClock) -> None:
+    transport = Silent()
+    watched = deadlines(transport, Phase.CONNECTED)
+    await trio.sleep(PING_S)
+    for _ in range(2):
+        assert isinstance(watched.look(None), on.Tick)
+    assert transport.pings == 1
 
 
 async def test_a_token_is_watched_to_its_end(autojump_clock: MockClock) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 import trio
 from trio._core import _thread_cache
 
+from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.errors import StoreUnavailable
 from kora_daemon.server import threads
 from kora_daemon.server.machine import NoThread
 from kora_daemon.server.news import News
+from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.server.threads import ThreadPool
+from kora_daemon.store.sqlite import SqliteStore
 
 
 class Shortage:
@@ -103,3 +107,11 @@ async def test_a_place_without_a_thread_is_free_again(shortage: Shortage) -> Non
     async with pool.place(1) as place:
         assert place is not None
         assert await place.run_abandonable(lambda: "here") == "here"
+
+
+async def test_a_start_without_threads_says_so(shortage: Shortage, tmp_path: Path) -> None:
+    server = SyncServer(SqliteStore(tmp_path / "kora.db"), NoAuthProvider())
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(StoreUnavailable, match="no thread for kora-store could be started"):
+                await server.start(nursery)

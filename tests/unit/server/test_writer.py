@@ -13,6 +13,7 @@ from kora_daemon.apply.pipeline import BatchOutcome, Pipeline
 from kora_daemon.errors import StoreUnavailable
 from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.model.operation import Operation
+from kora_daemon.server import log_size
 from kora_daemon.server import writer as writer_module
 from kora_daemon.server.write_requests import WriteRequest
 from kora_daemon.server.writer import Writer
@@ -132,7 +133,8 @@ async def test_nor_when_the_batch_itself_is_what_fails(monkeypatch: pytest.Monke
 
 
 async def test_what_was_stored_without_a_word_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "PROBE_INTERVAL_S", 0.01)
+    for module, name in ((writer_module, "PROBE_INTERVAL_S"), (writer_module, "SIGN_OF_LIFE_S"), (log_size, "PAUSE_S")):
+        monkeypatch.setattr(module, name, 0.01)
     store = SaysNothing()
     store.open()
     writer = Writer(store, Pipeline(store.node_id), DeliveryEntry.of, lambda entries, has_moved: None)
