@@ -51,6 +51,8 @@ class Supervision:
         self._manager.tell("READY=1", f"STATUS={told}")
         while True:
             await trio.sleep(REPORT_INTERVAL_S)
+            if self._server.is_over:
+                return  # only the store is still to be closed
             if (line := self._line()) != told:
                 told = line
                 self._manager.tell(f"STATUS={told}")

@@ -33,12 +33,13 @@ def no_threads(daemon: Daemon) -> Iterator[None]:
 
 @pytest.mark.slow
 async def test_without_new_threads_sessions_wait_or_come_again(tmp_path: Path) -> None:
-    with Daemon(tmp_path, UNLIMITED) as daemon, no_threads(daemon):
+    with Daemon(tmp_path, UNLIMITED) as daemon:
         witnesses = Witnesses(lambda: daemon.url, pause_s=0.01)
-        async with witnesses.living():
-            await witnesses.at_work()
-            await eventually(lambda: SHORT in daemon.logged())
-            await witnesses.make_progress(2_000)
+        with no_threads(daemon):
+            async with witnesses.living():
+                await witnesses.at_work()
+                await eventually(lambda: SHORT in daemon.logged())
+                await witnesses.make_progress(2_000)
         await witnesses.agree()
         logged = daemon.logged()
         assert logged.count(SHORT) == 1

@@ -81,6 +81,20 @@ async def test_it_hears_how_things_go_when_that_has_changed(tmp_path: Path) -> N
         await manager.hear_until("STATUS=Running: 0 devices, 1 operation")
 
 
+async def test_a_server_that_is_over_is_not_asked_how_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "REPORT_INTERVAL_S", 0.01)
+    with managed(tmp_path) as manager:
+        server = SyncServer(MemoryStore(), NoAuthProvider())
+        listener = Listener(server, surface(server, "/"), ListenerOptions())
+        spoken = ServiceManager.of(dict(manager.environment))
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                await server.start(nursery)
+                nursery.start_soon(Supervision(spoken, server, listener).running)
+                await manager.hear_until("READY=1")
+                await server.stop()
+
+
 async def test_it_hears_of_a_reload_and_what_came_of_it(tmp_path: Path) -> None:
     with managed(tmp_path) as manager, Daemon(tmp_path, environment=manager.environment) as daemon:
         await manager.hear_until("READY=1")
