@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import math
 
 import trio
 
@@ -11,7 +11,7 @@ from kora_daemon.server.threads import ThreadPool
 from kora_daemon.store.contract import Store
 
 PAUSE_S = 10.0
-"""Between two attempts to count: on a large log they take long, and writes wait for them."""
+"""After an attempt to count that failed: on a large log they take long, and writes wait for them."""
 
 
 class LogSize:
@@ -22,7 +22,7 @@ class LogSize:
         self.operations = 0
         self.is_doubtful = False
         """A commit has failed, and may have been done all the same."""
-        self._asked_at = -PAUSE_S
+        self._failed_at = -math.inf
 
     async def count(self, thread: ThreadPool) -> None:
         """Ask the store, in the thread that writes, or before there is one. Raises StoreError."""
@@ -31,8 +31,9 @@ class LogSize:
 
     async def settle(self, thread: ThreadPool) -> None:
         """Count again where that is in doubt. While the store can't say, the number is what it was."""
-        if not self.is_doubtful or trio.current_time() < self._asked_at + PAUSE_S:
+        if not self.is_doubtful or trio.current_time() < self._failed_at + PAUSE_S:
             return
-        self._asked_at = trio.current_time()
-        with suppress(StoreError):
+        try:
             await self.count(thread)
+        except StoreError:
+            self._failed_at = trio.current_time()

@@ -159,7 +159,7 @@ class Writer:
     async def _run(self) -> None:
         while True:
             self.pulse.beat()
-            with trio.move_on_after(PROBE_INTERVAL_S if self.failure else SIGN_OF_LIFE_S):
+            with trio.move_on_after(PROBE_INTERVAL_S if self.failure or self.log_size.is_doubtful else SIGN_OF_LIFE_S):
                 await self._work.wait()
             if self._jobs:
                 await self._jobs.popleft().run(self._thread)

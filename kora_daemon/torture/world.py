@@ -171,10 +171,16 @@ class World:
         """Wait for that, or for the first violation; whether it came about."""
         with trio.move_on_after(SETTLES_S):
             while not self.witness.violations:
-                if all(has_everything(one.client, self.witness) and one.is_idle for one in self.devices):
+                rests = all(has_everything(one.client, self.witness) and one.is_idle for one in self.devices)
+                if rests and self._is_counted():
                     return True
                 await trio.sleep(LOOKS_S)
         return False
+
+    def _is_counted(self) -> bool:
+        """Whether the daemon has found out how many operations there are, after a commit that was in doubt."""
+        life = self._life
+        return life is not None and not life.server.is_over and life.status.total_operations == len(self.witness.log)
 
 
 @contextmanager

@@ -219,7 +219,7 @@ def test_one_mistake_is_one_sentence(tmp_path: Path, toml: str, problem: str) ->
         (
             "[limits]\nmax_buffered_bytes = 1200000",
             "limits.max_buffered_bytes (kora.toml): found 1200000, expected at least 1398102, or devices that read "
-            "would be closed as well: 1 MiB, and 4/3 of limits.max_operation_bytes, which is 262144",
+            "would be closed as well: the sum of 1 MiB and 4/3 of limits.max_operation_bytes, which is 262144",
         ),
         (
             "[limits]\nmax_awareness_bytes = 40000000",
