@@ -98,7 +98,8 @@ class SqliteStore:
         with self._connections.writing() as connection:
             try:
                 transaction = SqliteTransaction(self._connections, connection, self._shapes, self._known)
-                yield transaction
+                with translating(self._path):  # rows that are read on the way may be damaged, too
+                    yield transaction
             except BaseException:
                 self._shapes.forget()
                 raise
