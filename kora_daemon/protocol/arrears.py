@@ -14,8 +14,8 @@ from kora_daemon.protocol.resume import view_digest
 PATIENCE_MS = 5_000
 """For the next batch of them. Stock clients send it at once, and at least one batch, which may be empty."""
 HEARD_MS = 10_000
-"""A client of which something is heard so long after it was told something has heard that: it, or what is between,
-answers pings. It offers all behind the gap once more each time that it goes before."""
+"""A client of which something is heard so long after it was told something has heard that, too. One that goes before
+offers all behind the gap once more."""
 
 
 class Arrears(Struct):

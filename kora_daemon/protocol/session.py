@@ -106,7 +106,7 @@ class Session:
         raise SessionMisuse(f"{type(event).__name__} is not legal while {self.phase.name}")
 
     def _fail(self, error: ProtocolError, code: int = do.PROTOCOL_VIOLATION, reason: str = "") -> list[do.Action]:
-        # An error takes a client offline, with its socket open: a close that comes late hits its next connection.
+        # An error takes a client offline, its socket open: a late close would hit the next one (wire.md section 7).
         message = say.ErrorMessage(self._next_id(), error.code, str(error), error.retriable)
         return [do.Send(message), *self._close(code, reason or error.code)]
 

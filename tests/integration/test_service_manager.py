@@ -23,7 +23,7 @@ from tests.support.devices import insert
 from tests.support.network import connected, eventually, streaming
 from tests.support.postgres import PostgresServer
 from tests.support.process import Daemon
-from tests.support.service_manager import managed
+from tests.support.service_manager import Manager, managed
 
 CONFIG = '[server]\nhost = "127.0.0.1"\nport = 0\n'
 WATCHED = {"WATCHDOG_USEC": "600000"}
@@ -51,14 +51,18 @@ async def test_it_hears_that_the_daemon_is_ready_once_devices_can_connect(tmp_pa
                 pass
 
 
+def supervised(manager: Manager) -> tuple[SyncServer, Supervision]:
+    server = SyncServer(MemoryStore(), NoAuthProvider())
+    listener = Listener(server, surface(server, "/"), ListenerOptions())
+    return server, Supervision(ServiceManager.of(dict(manager.environment)), server, listener)
+
+
 async def test_a_start_asks_for_time_until_it_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "STEP_S", 0.03)
     with managed(tmp_path) as manager:
-        server = SyncServer(MemoryStore(), NoAuthProvider())
-        listener = Listener(server, surface(server, "/"), ListenerOptions())
-        spoken = ServiceManager.of(dict(manager.environment))
+        _, watched = supervised(manager)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(Supervision(spoken, server, listener).starting)
+            nursery.start_soon(watched.starting)
             for _ in range(3):
                 assert "EXTEND_TIMEOUT_USEC" in await manager.hear()
             nursery.cancel_scope.cancel()
@@ -84,13 +88,11 @@ async def test_it_hears_how_things_go_when_that_has_changed(tmp_path: Path) -> N
 async def test_a_server_that_is_over_is_not_asked_how_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervision, "REPORT_INTERVAL_S", 0.01)
     with managed(tmp_path) as manager:
-        server = SyncServer(MemoryStore(), NoAuthProvider())
-        listener = Listener(server, surface(server, "/"), ListenerOptions())
-        spoken = ServiceManager.of(dict(manager.environment))
+        server, watched = supervised(manager)
         with trio.fail_after(5):
             async with trio.open_nursery() as nursery:
                 await server.start(nursery)
-                nursery.start_soon(Supervision(spoken, server, listener).running)
+                nursery.start_soon(watched.running)
                 await manager.hear_until("READY=1")
                 await server.stop()
 

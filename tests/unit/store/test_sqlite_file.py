@@ -11,7 +11,7 @@ import apsw
 import pytest
 from msgspec import Raw
 
-from kora_daemon.errors import StoreUnavailable
+from kora_daemon.errors import StoreCorrupt, StoreUnavailable
 from kora_daemon.store.queries import (
     AUTHORS_AFTER,
     DELIVERIES_AFTER,
@@ -324,3 +324,8 @@ def test_no_question_walks_through_the_log(store: SqliteStore, path: Path, state
     assert any(step.startswith("SEARCH") for step in plan)
     scans = [step for step in plan if step.startswith("SCAN") and step != "SCAN CONSTANT ROW"]
     assert all("VIRTUAL TABLE" in step for step in scans)  # the question's own list
+
+
+def test_damage_that_shows_while_rows_are_read_is_told_as_such(store: SqliteStore) -> None:
+    with pytest.raises(StoreCorrupt, match="the database is damaged"), store.transaction():
+        raise apsw.CorruptError("database disk image is malformed")
