@@ -7,6 +7,7 @@ from functools import partial
 import trio
 
 from kora_daemon.http.listener import Listener
+from kora_daemon.server.beat import next_beat
 from kora_daemon.server.pulse import Pulse
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.server.watchdog import Watchdog
@@ -50,7 +51,7 @@ class Supervision:
         told = self._line()
         self._manager.tell("READY=1", f"STATUS={told}")
         while True:
-            await trio.sleep(REPORT_INTERVAL_S)
+            await trio.sleep_until(next_beat(REPORT_INTERVAL_S))
             if self._server.is_over:
                 return  # only the store is still to be closed
             if (line := self._line()) != told:

@@ -10,12 +10,15 @@ import trio
 from kora_daemon.apply.refill import refill
 from kora_daemon.errors import StoreError, StoreLocked
 from kora_daemon.model.schema import Schema
+from kora_daemon.server.beat import next_beat
 from kora_daemon.server.outage import Outage
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.server.writer import Writer
 from kora_daemon.store.contract import Store
 
 CHECKPOINT_INTERVAL_S = 0.25
+IDLE_INTERVAL_S = 0.5
+"""Between two looks whether there is anything to tidy up, as long as there is not."""
 LOCK_PATIENCE_S = 60.0
 """For another process to end what it writes."""
 
@@ -58,10 +61,12 @@ async def _prepare_records(store: Store, schema: Schema | None, thread: ThreadPo
 async def keep_house(store: Store, writer: Writer) -> None:
     """Let the store tidy up behind its commits, for ever; in a thread of its own, or commits would wait for it."""
     thread = ThreadPool("kora-checkpoint", 1)
-    tidied = writer.log_size.operations
+    tidied, interval_s = writer.log_size.operations, IDLE_INTERVAL_S
     while True:
-        await trio.sleep(CHECKPOINT_INTERVAL_S)
+        await trio.sleep_until(next_beat(interval_s))
+        interval_s = IDLE_INTERVAL_S
         if writer.log_size.operations != tidied:
+            interval_s = CHECKPOINT_INTERVAL_S
             tidied = writer.log_size.operations
             with suppress(StoreError):  # the writer meets the same trouble, and reports it
                 await thread.run(store.checkpoint)

@@ -15,6 +15,7 @@ import trio
 
 from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.model.scope import ScopeMap
+from kora_daemon.server.beat import next_beat
 from kora_daemon.server.measures import Measures
 from kora_daemon.server.tail import Tail
 from kora_daemon.server.visible import KnownFields
@@ -205,7 +206,7 @@ class Hub:
     async def sweep(self) -> None:
         """Look after what is overdue, for ever. One task for all peers: idle connections cost nothing else."""
         while True:
-            await trio.sleep(SWEEP_INTERVAL_S)
+            await trio.sleep_until(next_beat(SWEEP_INTERVAL_S))
             moment = trio.current_time()
             due = [peer for peer in self._connected.values() if peer.quiet_until <= moment]
             for swept, peer in enumerate(due, 1):

@@ -29,6 +29,7 @@ from kora_daemon.auth.contract import (
 from kora_daemon.auth.foreign import described
 from kora_daemon.errors import AuthUnavailable
 from kora_daemon.server.auth_calls import AuthCalls
+from kora_daemon.server.beat import next_beat
 from kora_daemon.server.threads import ThreadPool
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class Identification:
             for term in [one for one in self._over if not one.asked]:
                 self._over.remove(term)
                 await term.close()
-            await trio.sleep(TEND_INTERVAL_S)
+            await trio.sleep_until(next_beat(TEND_INTERVAL_S))
 
     async def close(self) -> None:
         """Let the providers write what is left, and close them."""

@@ -13,6 +13,8 @@ from typing import Final
 
 import trio
 
+from kora_daemon.server.beat import next_beat
+
 OTHER: Final = "other"
 OPERATION_CODES: Final = frozenset(
     {
@@ -54,7 +56,7 @@ BLOB_OUTCOMES: Final = frozenset(
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SYNC_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 OPERATIONS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000)
-LOOP_INTERVAL_S: Final = 0.25
+LOOP_INTERVAL_S: Final = 0.5
 
 
 class Tally:
@@ -164,7 +166,7 @@ class Measures:
     async def watch_loop(self) -> None:
         """See how late the event loop is, for ever."""
         while True:
-            due = trio.current_time() + LOOP_INTERVAL_S
+            due = next_beat(LOOP_INTERVAL_S)
             await trio.sleep_until(due)
             self.last_loop_lag_s = trio.current_time() - due
             self.loop_lag.add(self.last_loop_lag_s)

@@ -10,6 +10,7 @@ import trio
 from msgspec import Struct
 
 from kora_daemon.errors import StoreError
+from kora_daemon.server.beat import next_beat
 from kora_daemon.server.connection import Connection
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.log_size import LogSize
@@ -62,7 +63,7 @@ class Oversight:
         """See how the log grows, for ever."""
         while True:
             self._samples.append((trio.current_time(), self._log_size.operations))
-            await trio.sleep(SAMPLE_INTERVAL_S)
+            await trio.sleep_until(next_beat(SAMPLE_INTERVAL_S))
 
     def growth(self, seconds: float) -> int:
         """By how many operations the log has grown in so many seconds, or since the start."""

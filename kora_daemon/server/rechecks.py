@@ -10,6 +10,7 @@ import trio
 
 from kora_daemon.auth.contract import Standing
 from kora_daemon.errors import AuthUnavailable
+from kora_daemon.server.beat import next_beat
 from kora_daemon.server.identification import Identification
 from kora_daemon.server.identity import Identity
 
@@ -57,7 +58,7 @@ class Rechecks:
     async def run(self) -> None:
         """Ask, for ever."""
         while True:
-            await trio.sleep(TICK_S)
+            await trio.sleep_until(next_beat(TICK_S))
             due = self._due()
             self._failures = 0
             for start in range(0, len(due), CHUNK):

@@ -9,6 +9,7 @@ from msgspec import Raw
 
 from kora_daemon.model.audience import UNRESTRICTED, audience
 from kora_daemon.server.awareness import AwarenessRelay
+from kora_daemon.server.beat import next_beat
 from kora_daemon.server.hub import Peer
 from kora_daemon.server.lookups import Lookups
 from kora_daemon.server.pulse import Pulse
@@ -43,7 +44,6 @@ class AwarenessRooms:
         self._changed: dict[str, None] = {}
         self._due = trio.Event()
         self.pulse = Pulse("presence")
-        self._refreshed_at = -REFRESH_INTERVAL_S
         self.unrestricted = self._room(UNRESTRICTED)
 
     def __len__(self) -> int:
@@ -109,18 +109,19 @@ class AwarenessRooms:
 
     async def run(self) -> None:
         """Send the rounds that are due, for ever, with a pause between them so that busy rooms merge updates."""
+        refresh_at = trio.current_time()
         while True:
             self.pulse.beat()
-            with trio.move_on_after(REFRESH_INTERVAL_S):
+            with trio.move_on_at(refresh_at):
                 await self._due.wait()
             self._due = trio.Event()
-            now = trio.current_time()
-            if now - self._refreshed_at >= REFRESH_INTERVAL_S:
-                self._refreshed_at = now
+            if trio.current_time() >= refresh_at:
+                refresh_at = next_beat(REFRESH_INTERVAL_S)
                 await self._for_each(list(self._rooms), AwarenessRelay.refresh)
             changed, self._changed = self._changed, {}
-            await self._for_each(changed, AwarenessRelay.send_round)
-            await trio.sleep(ROUND_INTERVAL_S)
+            if changed:
+                await self._for_each(changed, AwarenessRelay.send_round)
+                await trio.sleep(ROUND_INTERVAL_S)
 
     async def _for_each(self, names: Iterable[str], serve: Callable[[AwarenessRelay, float], None]) -> None:
         now = trio.current_time()
