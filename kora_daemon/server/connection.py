@@ -57,7 +57,11 @@ class Connection:
         self._backlog: Backlog[do.Action] = Backlog(self._work_off)
         self._hearing = Hearing(self, self.session, services)
         self._deadlines = Deadlines(
-            self.session, transport, services.ping_interval_s, lambda: services.identification.rules.close_on_expiry
+            self.session,
+            transport,
+            services.ping_interval_s,
+            lambda: services.identification.rules.close_on_expiry,
+            lambda: services.hub.sweep.stir(number),
         )
         self._closing: do.Close | None = None
         self.ledger = Ledger(services.telemetry, self.session, origin.address, getattr(transport, "name", "other"))
@@ -187,7 +191,7 @@ class Connection:
 
     def judged(self, standing: Standing) -> None:
         """Take what a re-check has found."""
-        self._deadlines.quiet_until = 0.0
+        self._deadlines.changed()
         if self.identity is not None and (change := self.identity.change(standing, wall_s())) is not None:
             self._dismiss(change)
 
@@ -241,7 +245,7 @@ class Connection:
             self._close(do.Close(do.INTERNAL_ERROR, "internal error"))
         finally:
             self._stepping = False
-            self._deadlines.quiet_until = 0.0
+            self._deadlines.changed()
         if self.session.hears:
             self._hearing.wake()
 
@@ -271,9 +275,6 @@ class Connection:
             self._happened(on.PageRead(page))
         else:
             self._backlog.add(action)
-
-    def _share(self, action: do.Share) -> None:
-        self._services.side.share(self, action.message)
 
     def _joined(self, _action: do.Joined) -> None:
         self.ledger.joined()
@@ -341,7 +342,7 @@ _PERFORM: dict[type[do.Action], Callable[[Connection, Any], None]] = {
     do.Commit: Connection._commit,
     do.ReadPage: Connection._read_page,
     do.Remember: lambda connection, action: connection._submissions.remember(action.news),
-    do.Share: Connection._share,
+    do.Share: lambda connection, action: connection._services.side.share(connection, action.message),
     do.Joined: Connection._joined,
     do.Authenticate: lambda connection, action: connection._backlog.add(action),
     do.ReadLog: lambda connection, action: connection._backlog.add(action),

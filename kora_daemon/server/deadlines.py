@@ -24,20 +24,40 @@ Overdue = on.Renewal | on.Tick | do.Close
 
 
 class Deadlines:
-    """Of one connection. Most have none for a long time: what is idle costs one comparison with `quiet_until`."""
+    """Of one connection. Most have none for a long time; `stirred` is called when that may have changed."""
 
-    __slots__ = ("_ends_with_token", "_ping_interval_s", "_pinged_at", "_session", "_transport", "quiet_until")
+    __slots__ = (
+        "_ends_with_token",
+        "_ping_interval_s",
+        "_pinged_at",
+        "_session",
+        "_stirred",
+        "_transport",
+        "quiet_until",
+    )
 
     def __init__(
-        self, session: Session, transport: Transport, ping_interval_s: float, ends_with_token: Callable[[], bool]
+        self,
+        session: Session,
+        transport: Transport,
+        ping_interval_s: float,
+        ends_with_token: Callable[[], bool],
+        stirred: Callable[[], None],
     ) -> None:
         self._session = session
         self._transport = transport
         self._ping_interval_s = ping_interval_s or math.inf
         self._ends_with_token = ends_with_token
+        self._stirred = stirred
         self._pinged_at = 0.0
         self.quiet_until = 0.0
-        """On the event loop's clock (s): nothing is overdue before. Whatever happens in between sets it to 0."""
+        """On the event loop's clock (s): nothing is overdue before. 0 until `look` has found out."""
+
+    def changed(self) -> None:
+        """Something has happened: what was found out does not hold any more."""
+        if self.quiet_until:
+            self.quiet_until = 0.0
+            self._stirred()
 
     def look(self, identity: Identity | None) -> Overdue | None:
         """The most important thing that is overdue, for the owner to act upon; pings by itself."""

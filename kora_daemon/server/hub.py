@@ -15,15 +15,14 @@ import trio
 
 from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.model.scope import ScopeMap
-from kora_daemon.server.beat import next_beat
 from kora_daemon.server.measures import Measures
+from kora_daemon.server.sweep import Sweep, Swept
 from kora_daemon.server.tail import Tail
 from kora_daemon.server.visible import KnownFields
 from kora_daemon.wire.formats import SharedMessage
 
-SWEEP_INTERVAL_S = 0.5
 _PEERS_AT_ONCE = 64
-"""Sessions looked after in a row before other tasks get their turn."""
+"""Sessions told in a row before other tasks get their turn."""
 _TELLING_AT_ONCE_S = 0.02
 """Sessions are told in a row for so long: what the first have to say to it, acknowledgments mostly, would come in
 between and make the last wait several times as long for the news."""
@@ -31,13 +30,8 @@ FAREWELLS_PER_S = 250
 """A fraction of what a daemon welcomes per second on one core, since all of them come back."""
 
 
-class Peer(Protocol):
+class Peer(Swept, Protocol):
     """What the hub and the relays know of a connection."""
-
-    @property
-    def number(self) -> int:
-        """Unique within the process."""
-        ...
 
     @property
     def node_id(self) -> str:
@@ -67,15 +61,6 @@ class Peer(Protocol):
         """Send a message that can be done without; False when it is dropped, since the peer is slow or about to go."""
         ...
 
-    @property
-    def quiet_until(self) -> float:
-        """Before that, on the event loop's clock (s), nothing can be overdue."""
-        ...
-
-    def sweep(self) -> None:
-        """Look for overdue things: answers, acknowledgments, signs of life."""
-        ...
-
     def drain(self) -> None:
         """The daemon shuts down."""
         ...
@@ -89,6 +74,7 @@ class Hub:
         self._measures = measures or Measures()
         self.tail = Tail(frontier, self._known)
         self._connected: dict[int, Peer] = {}
+        self.sweep = Sweep(self._connected)
         self._streaming: dict[int, Peer] = {}
         self._reached = frontier
         self._origins: dict[int, int] = {}
@@ -108,6 +94,7 @@ class Hub:
     def connect(self, peer: Peer) -> None:
         """A connection has begun."""
         self._connected[peer.number] = peer
+        self.sweep.stir(peer.number)
 
     def join(self, peer: Peer) -> None:
         """Its handshake was accepted: it takes part in live traffic."""
@@ -202,17 +189,6 @@ class Hub:
             peer.frontier_moved(self.frontier)
         if (batches := self._measures.delivered_batches - before) and received_at != math.inf:
             self._measures.write_to_deliver.add(trio.current_time() - received_at, batches)
-
-    async def sweep(self) -> None:
-        """Look after what is overdue, for ever. One task for all peers: idle connections cost nothing else."""
-        while True:
-            await trio.sleep_until(next_beat(SWEEP_INTERVAL_S))
-            moment = trio.current_time()
-            due = [peer for peer in self._connected.values() if peer.quiet_until <= moment]
-            for swept, peer in enumerate(due, 1):
-                peer.sweep()
-                if swept % _PEERS_AT_ONCE == 0:
-                    await trio.lowlevel.checkpoint()
 
     async def drain(self, spread_s: float = 0.0) -> None:
         """Ask all peers to finish, and wait until they have. Until its turn a session goes on as ever.

@@ -109,7 +109,7 @@ class SyncServer:
                 self._core = core
                 core.start_soon(self.lookout.run)
                 core.start_soon(services.hub.run)
-                core.start_soon(services.hub.sweep)
+                core.start_soon(services.hub.sweep.run)
                 core.start_soon(self.measures.watch_loop)
                 core.start_soon(services.side.run)
                 core.start_soon(keep_house, self._store, services.writer)

@@ -34,7 +34,7 @@ from kora_daemon.auth.revocations import RevocationList
 from kora_daemon.auth.scoping import Unrestricted
 from kora_daemon.auth.token import TokenAuthProvider
 from kora_daemon.http.listener import ListenerOptions
-from kora_daemon.server import hub, identification, rechecks
+from kora_daemon.server import identification, rechecks, sweep
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.validation import ValidationContext
@@ -58,7 +58,7 @@ LIVE = AuthRules(revalidate=0.05, shared_data=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rechecks, "TICK_S", 0.02)
     monkeypatch.setattr(identification, "TEND_INTERVAL_S", 0.02)
-    monkeypatch.setattr(hub, "SWEEP_INTERVAL_S", 0.02)
+    monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.02)
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from kora_daemon.auth.contract import AuthContext, AuthProvider, Standing, token
 from kora_daemon.auth.kora import KoraAuthProvider
 from kora_daemon.auth.kora_tokens import KoraTokens
 from kora_daemon.auth.token import StaticToken, StaticTokenProvider, TokenAuthProvider
-from kora_daemon.server import hub, identification, rechecks
+from kora_daemon.server import identification, rechecks, sweep
 from kora_daemon.server.identification import AuthRules
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.validation import ValidationContext
@@ -38,7 +38,7 @@ NEVER = AuthRules(revalidate=0, shared_data=True)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rechecks, "TICK_S", 0.02)
-    monkeypatch.setattr(hub, "SWEEP_INTERVAL_S", 0.02)
+    monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.02)
 
 
 @pytest.fixture(params=list(TABLES))

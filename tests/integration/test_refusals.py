@@ -11,7 +11,7 @@ import trio
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.auth.token import StaticTokenProvider
 from kora_daemon.http.listener import ListenerOptions
-from kora_daemon.server import hub
+from kora_daemon.server import sweep
 from kora_daemon.server.options import ServerOptions
 from tests.support.devices import insert
 from tests.support.network import Host, connected, eventually, running_server, streaming
@@ -123,7 +123,7 @@ async def test_a_batch_before_the_handshake_is_refused_and_not_stored() -> None:
 
 
 async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "SWEEP_INTERVAL_S", 0.02)
+    monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.02)
     async with running_server(options=ServerOptions(handshake_timeout=0.05)) as host, connected(host.url) as client:
         assert (await client.closed()).code == 4008
 

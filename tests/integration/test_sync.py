@@ -11,7 +11,7 @@ import trio
 from kora_daemon.http.listener import ListenerOptions
 from kora_daemon.protocol import delivery
 from kora_daemon.protocol.uploads import UploadLimits
-from kora_daemon.server import hub, readers, tail, websocket
+from kora_daemon.server import readers, sweep, tail, websocket
 from kora_daemon.server.sync_server import ServerOptions
 from kora_daemon.store.memory import MemoryStore
 from tests.support.devices import ids, insert, inserts, seed
@@ -211,7 +211,7 @@ async def test_the_batches_of_a_first_sync_form_a_chain(monkeypatch: pytest.Monk
 
 async def test_a_batch_whose_acknowledgment_got_lost_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "RESEND_AFTER_MS", 50)
-    monkeypatch.setattr(hub, "SWEEP_INTERVAL_S", 0.02)
+    monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.02)
     async with running_server() as host, streaming(host.url, "a") as a, streaming(host.url, "b") as b:
         await a.upload(insert("a", 1))
         lost, again = await b.hear(), await b.hear()
@@ -226,7 +226,7 @@ async def test_a_batch_whose_acknowledgment_got_lost_is_sent_again(monkeypatch: 
 
 async def test_an_old_device_gets_what_it_did_not_acknowledge_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "RESEND_AFTER_MS", 50)
-    monkeypatch.setattr(hub, "SWEEP_INTERVAL_S", 0.02)
+    monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.02)
     async with running_server() as host, streaming(host.url, "a") as a, streaming(host.url, "old", None) as old:
         await a.upload(insert("a", 1))
         assert ids(await old.hear()) == ids(await old.hear()) == ["a/1"]

@@ -50,7 +50,7 @@ class Silent(MemoryTransport):
 def deadlines(transport: MemoryTransport, phase: Phase = Phase.STREAMING, ping_s: float = PING_S) -> Deadlines:
     session = Session(1, SessionRules("server", handshake_timeout_ms=3_000), now(), new_id)
     session.phase = phase
-    return Deadlines(session, transport, ping_s, lambda: True)
+    return Deadlines(session, transport, ping_s, lambda: True, lambda: None)
 
 
 async def test_who_has_just_been_heard_is_left_alone_until_a_ping_is_due(autojump_clock: MockClock) -> None:
