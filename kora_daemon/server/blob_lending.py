@@ -53,8 +53,8 @@ class BlobLending:
         self._store = store
         self._scoped = scoped
         self._max_blob_bytes = max_blob_bytes
-        self._readers = ThreadPool("kora-blob-reader", THREADS)
-        self._judges = ThreadPool("kora-blob-judge", THREADS)
+        self._readers = ThreadPool("kora-blob-reader", THREADS, patience_s=0.0)
+        self._judges = ThreadPool("kora-blob-judge", THREADS, patience_s=0.0)
         self._resting_until = 0.0
         self._news = News()
 

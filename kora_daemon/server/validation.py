@@ -142,8 +142,10 @@ class Validation:
             with trio.fail_after(self._timeout_s):
                 verdict = await self._threads.run_abandonable(lambda: self._call(operation, context))
         except trio.TooSlowError:
-            if operation.id in self._running:
-                self._hanging.add(operation.id)
+            if operation.id not in self._running:
+                log.error("validate.no_thread", operation=operation.id, seconds=self._timeout_s)
+                return _LATER
+            self._hanging.add(operation.id)
             log.error("validate.hangs", operation=operation.id, seconds=self._timeout_s)
             return _HUNG
         except Exception as error:  # whatever it is, it is the app's own

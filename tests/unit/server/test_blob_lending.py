@@ -21,6 +21,7 @@ from kora_daemon.store.memory import MemoryStore
 from tests.support.blobs import hashed, manifest_of, put, reference
 from tests.support.peers import FakePeer
 from tests.support.records import Node, apply
+from tests.unit.server.conftest import Shortage
 
 ALI: ScopeMap = {"files": {"ownerId": "ali"}}
 BEA: ScopeMap = {"files": {"ownerId": "bea"}}
@@ -131,6 +132,16 @@ async def test_what_would_not_fit_into_a_message_stays(scene: Scene) -> None:
     put(scene.blobs, b"x" * 1_001, b"y" * 1_000)
     assert await scene.gets(None, b"x" * 1_001) is None
     assert await scene.gets(None, b"y" * 1_000) is not None
+
+
+async def test_a_store_that_nobody_can_ask_is_not_left_alone_for_that(scene: Scene, shortage: Shortage) -> None:
+    put(scene.blobs, b"x")
+    with structlog.testing.capture_logs() as logged, trio.fail_after(5):
+        assert await scene.gets(None, b"x") is None
+    assert [one["event"] for one in logged] == ["threads.exhausted", "blobs.failed"]
+    assert "no thread for kora-blob-reader" in logged[1]["error"]
+    shortage.is_over = True
+    assert await scene.gets(None, b"x") is not None
 
 
 async def test_a_store_that_takes_long_is_left_alone_for_a_while(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

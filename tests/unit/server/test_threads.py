@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import pytest
 import trio
-from trio._core import _thread_cache
 
 from kora_daemon.auth.none import NoAuthProvider
 from kora_daemon.errors import StoreUnavailable
-from kora_daemon.server import threads
 from kora_daemon.server.machine import NoThread
-from kora_daemon.server.news import News
 from kora_daemon.server.sync_server import SyncServer
 from kora_daemon.server.threads import ThreadPool
 from kora_daemon.store.sqlite import SqliteStore
-
-
-class Shortage:
-    """No new threads until it is over; `refused` so often."""
-
-    def __init__(self) -> None:
-        self.is_over = False
-        self.refused = 0
-        self._start = threading.Thread.start
-
-    def start(self, thread: threading.Thread) -> None:
-        if self.is_over:
-            self._start(thread)
-        else:
-            self.refused += 1
-            raise RuntimeError("can't start new thread")
-
-
-@pytest.fixture
-def shortage(monkeypatch: pytest.MonkeyPatch) -> Shortage:
-    made = Shortage()
-
-    def start(thread: threading.Thread) -> None:
-        made.start(thread)
-
-    # Nor are there any that idle.
-    monkeypatch.setattr(_thread_cache, "THREAD_CACHE", _thread_cache.ThreadCache())
-    monkeypatch.setattr(threading.Thread, "start", start)
-    monkeypatch.setattr(threads, "_news", News())
-    return made
+from tests.unit.server.conftest import Shortage
 
 
 def refuse() -> None:
