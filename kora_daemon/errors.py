@@ -51,6 +51,13 @@ class MigrationNeeded(StoreError):
     """The tables of the database are not those of the schema; `kora migrate` brings them there."""
 
 
+class NotRunning(KoraError, RuntimeError):
+    """A server was asked something before its start, or when it was over."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is not running: call start first")
+
+
 class ListenError(KoraError):
     """An address can't be listened on."""
 

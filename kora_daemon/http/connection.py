@@ -12,7 +12,7 @@ import structlog
 import trio
 from msgspec import Struct
 
-from kora_daemon.errors import StoreUnavailable
+from kora_daemon.errors import NotRunning, StoreUnavailable
 from kora_daemon.http.messages import Answer, Body, HttpError, Request, Response, text_response
 
 HEAD_TIMEOUT_S = 10.0
@@ -115,6 +115,8 @@ class HttpConnection:
             return text_response(error.status, str(error), **error.headers)
         except StoreUnavailable:
             return text_response(503, "The store does not answer", **{"retry-after": str(COME_AGAIN_S)})
+        except NotRunning:
+            return text_response(503, "The server is shutting down", **{"retry-after": str(COME_AGAIN_S)})
         except Exception:
             log.exception("http.failed", method=request.method, path=request.path)
             return text_response(500, "Something went wrong here; the log of the server says what")

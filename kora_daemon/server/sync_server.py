@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome
 from kora_daemon.auth.contract import AuthProvider
-from kora_daemon.errors import StoreUnavailable
+from kora_daemon.errors import NotRunning, StoreUnavailable
 from kora_daemon.model.record import Record, RecordQuery
 from kora_daemon.model.schema import Schema
 from kora_daemon.protocol.actions import GOING_AWAY
@@ -185,7 +185,7 @@ class SyncServer:
     def adopt(self, transport: Transport, origin: Origin) -> None:
         """Serve a device whose transport outlives the task that brings it; returns at once."""
         if self._core is None:
-            raise RuntimeError("the server is not running: call start first")
+            raise NotRunning
         self._core.start_soon(self.handle_connection, transport, origin)
 
     def luggage(self) -> Luggage:
@@ -200,21 +200,21 @@ class SyncServer:
     @property
     def _running(self) -> Services:
         if self._services is None:
-            raise RuntimeError("the server is not running: call start first")
+            raise NotRunning
         return self._services
 
     @property
     def oversight(self) -> Oversight:
         """What an operator sees and does."""
         if self._oversight is None:
-            raise RuntimeError("the server is not running: call start first")
+            raise NotRunning
         return self._oversight
 
     @property
     def backups(self) -> Backups:
         """Its log as a file, in both directions."""
         if self._backups is None:
-            raise RuntimeError("the server is not running: call start first")
+            raise NotRunning
         return self._backups
 
     @property

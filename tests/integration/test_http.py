@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from kora_daemon.http import connection as http
+from kora_daemon.http.access import Access, Tokens
 from kora_daemon.http.listener import Listener, ListenerOptions
 from kora_daemon.http.surface import surface
 from kora_daemon.server import writer
@@ -59,6 +60,16 @@ async def test_head_has_the_head_only() -> None:
         assert (answer.status, answer.body) == (200, b"")
         assert int(answer.headers["content-length"]) > 0
         assert (await client.ask("/health")).status == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/__kora/status"])
+async def test_a_server_that_is_over_while_it_is_asked_is_no_crash(path: str) -> None:
+    with trio.fail_after(10):
+        async with running_server(access=Access(Tokens("secret"))) as host, http_client(host.port) as client:
+            await host.server.stop()
+            answer = await client.ask(path, headers={"authorization": "Bearer secret"})
+            assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+            assert answer.body == b"The server is shutting down\n"
 
 
 async def test_an_unknown_path_is_404_and_says_where_devices_connect() -> None:
