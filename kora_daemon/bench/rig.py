@@ -67,7 +67,10 @@ class Rig:
         return [self.client(watermark) for _ in range(number)]
 
     def open(self, clients: Sequence[Client], at_once: int = _OPENING) -> None:
-        """Bring clients into the stream; who does not get there in time is trouble."""
+        """Bring clients into the stream; who does not get there in time is trouble.
+
+        Raises KoraError when nobody does: there is nothing to measure then.
+        """
         waiting, opening = deque(clients), list[Client]()
 
         def all_are_in() -> bool:
@@ -80,6 +83,9 @@ class Rig:
             return not opening
 
         self.wait(all_are_in, "connections that did not get into the stream")
+        if clients and not any(one.is_streaming for one in clients):
+            problems = ", ".join(f"{what} ({times} times)" for what, times in self.trouble.most_common(3))
+            raise KoraError(f"no device was let in: {problems or 'no answer'}")
 
     def wait(self, done: Callable[[], bool], what: str, patience_s: float | None = None) -> None:
         """Run until `done()`; in trouble for `what` when that takes too long."""

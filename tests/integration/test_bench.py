@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,6 +105,15 @@ def test_every_mode_measures_a_server_by_its_url(measured: Bench, mode: str) -> 
     if mode != "soak":
         assert found.figures["server"]["cpuSeconds"] >= 0
         assert found.figures["server"]["rssPeakMiB"] > 10
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_where_nobody_is_let_in_there_is_nothing_to_measure(bench: Bench, mode: str) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        url = f"ws://127.0.0.1:{taken.getsockname()[1]}"
+    found = bench(mode, "--url", url, "--patience", "5")
+    assert (found.code, found.out) == (1, "")
+    assert "no device was let in: connection ended: Connection refused (" in found.err
 
 
 def test_with_a_rate_times_count_from_the_moment_that_an_operation_was_due(measured: Bench) -> None:
