@@ -10,4 +10,7 @@ import trio
 
 def next_beat(interval_s: float) -> float:
     """When to do what is done once in so many seconds: the next multiple of them, on the event loop's clock (s)."""
-    return (trio.current_time() // interval_s + 1) * interval_s
+    now = trio.current_time()
+    beats = now // interval_s + 1
+    # A multiple may be rounded down to the present.
+    return beats * interval_s if beats * interval_s > now else (beats + 1) * interval_s

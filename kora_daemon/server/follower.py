@@ -36,14 +36,11 @@ class LogFollower:
 
     async def watch(self) -> None:
         """Look how far the log reaches, for ever: the net below all announcements."""
-        hub, seen = self._hub, None
+        hub = self._hub
         while True:
             with trio.move_on_at(next_beat(WATCH_INTERVAL_S)):
                 await self._look.wait()
             self._look = trio.Event()
-            trace = self._readers.trace()
-            if trace is not None and trace == seen:
-                continue
             reached = hub.frontier
             with suppress(StoreError):  # the writer meets the same trouble, and reports it
                 floor, frontier = await self._readers.read(lambda store: (store.floor(), store.frontier()))
@@ -55,7 +52,6 @@ class LogFollower:
                     # A commit of our own is published in a moment.
                     await trio.sleep(OWN_COMMIT_S)
                     hub.reaches(frontier)
-                seen = trace
 
     async def follow(self) -> None:
         """Take into the tail what others have written, read once for all sessions, for ever."""

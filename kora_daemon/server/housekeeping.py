@@ -61,12 +61,11 @@ async def _prepare_records(store: Store, schema: Schema | None, thread: ThreadPo
 async def keep_house(store: Store, writer: Writer) -> None:
     """Let the store tidy up behind its commits, for ever; in a thread of its own, or commits would wait for it."""
     thread = ThreadPool("kora-checkpoint", 1)
-    tidied, interval_s = writer.log_size.operations, IDLE_INTERVAL_S
+    tidied = writer.log_size.operations
     while True:
-        await trio.sleep_until(next_beat(interval_s))
-        interval_s = IDLE_INTERVAL_S
-        if writer.log_size.operations != tidied:
-            interval_s = CHECKPOINT_INTERVAL_S
-            tidied = writer.log_size.operations
-            with suppress(StoreError):  # the writer meets the same trouble, and reports it
-                await thread.run(store.checkpoint)
+        while writer.log_size.operations == tidied:
+            await trio.sleep_until(next_beat(IDLE_INTERVAL_S))
+        tidied = writer.log_size.operations
+        with suppress(StoreError):  # the writer meets the same trouble, and reports it
+            await thread.run(store.checkpoint)
+        await trio.sleep(CHECKPOINT_INTERVAL_S)

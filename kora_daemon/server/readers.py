@@ -191,10 +191,6 @@ class Readers:
     def _shown(self, view: View, entries: Sequence[DeliveryEntry]) -> list[DeliveryEntry]:
         return entries_by_records(view, entries, self._scoped, self._store.current_fields)
 
-    def trace(self) -> object:
-        """See `Store.trace`."""
-        return self._store.trace()
-
     async def find(self, operation_id: str) -> DeliveryEntry | None:
         """The entry of an operation, None for one that is not in the log."""
         return await self._threads.run(lambda: self._find(operation_id))

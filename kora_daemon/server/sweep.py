@@ -11,6 +11,8 @@ import trio
 from kora_daemon.server.beat import next_beat
 
 SWEEP_INTERVAL_S = 0.5
+LONGEST_S = 60.0
+"""Until it is looked whether a peer is still quiet."""
 _AT_ONCE = 64
 """Peers looked after in a row before other tasks get their turn."""
 
@@ -80,9 +82,12 @@ class Sweep:
 
     def _note(self, peer: Swept) -> None:
         """When to go by again."""
-        until, number = peer.quiet_until, peer.number
-        if until <= trio.current_time():
+        now, until, number = trio.current_time(), peer.quiet_until, peer.number
+        if until <= now:
             self._stirred[number] = None
-        elif until < self._next.get(number, until + 1):
+            return
+        # Early enough for what is out of date, of peers that left, too, to go away soon.
+        until = min(until, now + LONGEST_S)
+        if until < self._next.get(number, until + 1):
             self._next[number] = until
             heappush(self._times, (until, number))

@@ -22,7 +22,7 @@ from kora_daemon.store.contract import Store
 VALIDATOR_THREADS = 4
 DEFAULT_TIMEOUT_S = 5.0
 MAX_HUNG = 2
-"""Calls for one batch that may hang: each keeps a thread until it is over."""
+"""Calls for one batch that may be waited for in vain. Those that hang keep a thread each until they are over."""
 MAX_BATCH_S = 20.0
 """For all operations of a batch; what is left then is refused for now. A device waits 30 s for its acknowledgment."""
 _CODE_LENGTH = 64
@@ -138,15 +138,20 @@ class Validation:
         if operation.id in self._hanging and operation.id in self._running:
             # Sent again, as it was told to be: its first call still has a thread, and must not get another one.
             return _LATER
+        begun: list[str] = []
+
+        def call() -> Reject | Ignore | None:
+            begun.append(operation.id)
+            return self._call(operation, context)
+
         try:
             with trio.fail_after(self._timeout_s):
-                verdict = await self._threads.run_abandonable(lambda: self._call(operation, context))
+                verdict = await self._threads.run_abandonable(call)
         except trio.TooSlowError:
-            if operation.id not in self._running:
-                log.error("validate.no_thread", operation=operation.id, seconds=self._timeout_s)
-                return _LATER
-            self._hanging.add(operation.id)
-            log.error("validate.hangs", operation=operation.id, seconds=self._timeout_s)
+            if operation.id in self._running:
+                self._hanging.add(operation.id)
+            what = "validate.hangs" if begun else "validate.no_thread"
+            log.error(what, operation=operation.id, seconds=self._timeout_s)
             return _HUNG
         except Exception as error:  # whatever it is, it is the app's own
             problem = repr(error)

@@ -173,16 +173,15 @@ class Store(Protocol):
         """Tidy up behind the commits so far; may run beside everything else."""
         ...
 
-    def trace(self) -> object:
-        """Differs from what it was when anybody has written since, None when only reading tells; never blocks."""
-        ...
-
     def frontier(self) -> int:
         """How far the log reaches: the largest delivery sequence in it, or its floor where that is more."""
         ...
 
     def floor(self) -> int:
-        """Where watermarks of this log begin: smaller ones are of a log whose place it took. 0 if it took nobody's."""
+        """Where watermarks of this log begin: smaller ones are of a log that this one has taken the place of.
+
+        0 for a log that has taken no other's place, and another number for each that has.
+        """
         ...
 
     def count_operations(self) -> int:

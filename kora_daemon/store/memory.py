@@ -91,10 +91,6 @@ class MemoryStore:
         """Nothing is left behind here. Raises like `probe`."""
         self.probe()
 
-    def trace(self) -> object:
-        """How far the log reaches, without waiting for whoever writes; see the contract."""
-        return self._log.floor, self._log.frontier
-
     def frontier(self) -> int:
         """How far the log reaches: the largest delivery sequence in it, or its floor where that is more."""
         with self._reading() as log:

@@ -60,10 +60,6 @@ class TroubledStore:
 
         return call
 
-    def trace(self) -> object:
-        """Never said: that of a file has real times in it, and would differ from run to run."""
-        return None
-
     @property
     def as_store(self) -> Store:
         """What a server takes."""

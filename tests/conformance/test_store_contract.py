@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,28 +52,6 @@ def test_a_store_knows_how_much_room_it_takes(store: Store) -> None:
     append(store, *operations(range(1, 501)))
     assert store.size_bytes() > before or isinstance(store, MemoryStore)
     assert before > 0 or isinstance(store, MemoryStore)
-
-
-def test_a_trace_tells_of_every_write(store: Store) -> None:
-    store.probe()  # a new file is told of from the first write on
-    seen = [settled_trace(store)]
-    for number in range(1, 20):
-        append(store, operation(number))
-        assert store.trace() is None or store.trace() not in seen
-        if number % 5 == 0:
-            store.checkpoint()
-            seen.append(settled_trace(store))
-    assert isinstance(store, PostgresStore) or len(set(seen)) == 4
-
-
-def settled_trace(store: Store) -> object:
-    """What it stays at while nobody writes; None for a store that never says."""
-    ends_at = time.monotonic() + 10
-    while store.trace() is None and not isinstance(store, PostgresStore):
-        assert time.monotonic() < ends_at
-        time.sleep(0.01)
-    assert store.trace() == store.trace()
-    return store.trace()
 
 
 def test_the_server_has_a_node_id_of_its_own(store: Store) -> None:

@@ -213,6 +213,7 @@ async def test_a_batch_whose_acknowledgment_got_lost_is_sent_again(monkeypatch: 
     monkeypatch.setattr(delivery, "RESEND_AFTER_MS", 50)
     monkeypatch.setattr(sweep, "SWEEP_INTERVAL_S", 0.02)
     async with running_server() as host, streaming(host.url, "a") as a, streaming(host.url, "b") as b:
+        await eventually(lambda: all(one.quiet_until for one in host.server._reception.connections))
         await a.upload(insert("a", 1))
         lost, again = await b.hear(), await b.hear()
         assert ids(lost) == ids(again) == ["a/1"]

@@ -131,10 +131,6 @@ class PostgresStore:
         if not self._connections.is_open:
             raise StoreUnavailable(f"{self._connections.name} is not open")
 
-    def trace(self) -> object:
-        """Only a question tells."""
-        return None
-
     def frontier(self) -> int:
         """How far the log reaches: the largest delivery sequence in it, or its floor where that is more."""
         return int(self._connections.fetch(queries.REACH)[0][0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
@@ -30,7 +29,6 @@ WAL_LIMIT_PAGES = 1 << 16
 """256 MiB: here a commit makes a whole checkpoint, for some 100 ms, should nobody call `checkpoint`."""
 WAL_LIMIT_BYTES = WAL_LIMIT_PAGES * 4096
 """To what the file is cut when readers made it grow further. Not less: overwriting is twice as fast as growing."""
-SETTLED_NS = 50_000_000
 LEAST_FREE_BYTES = 1 << 20
 """What a disk has to have, not to count as full."""
 
@@ -121,24 +119,6 @@ class Connections:
             with suppress(apsw.BusyError):  # somebody else's checkpoint is under way
                 length, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 self._wal_is_long = length > WAL_LONG_PAGES
-
-    def size_bytes(self) -> int:
-        """How much room the file takes, with those that SQLite has beside it."""
-        sizes = 0
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                sizes += os.stat(f"{self.path}{suffix}").st_size
-        return sizes
-
-    def trace(self) -> object:
-        """What tells one state of the write-ahead log from the next, whoever wrote; None while that might not do."""
-        try:
-            found = os.stat(f"{self.path}-wal")
-        except OSError:
-            return None
-        # Two writes within a tick of the kernel may have the same time.
-        is_settled = time.time_ns() - found.st_mtime_ns > SETTLED_NS
-        return (found.st_ino, found.st_size, found.st_mtime_ns) if is_settled else None
 
     def check_room(self) -> None:
         """Raises StoreUnavailable when the disk has room for hardly anything.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import starmap
 from pathlib import Path
 from typing import Any
@@ -119,10 +119,6 @@ class SqliteStore:
         """
         self._connections.checkpoint()
 
-    def trace(self) -> object:
-        """How the write-ahead log lies there; see the contract."""
-        return self._connections.trace()
-
     def frontier(self) -> int:
         """How far the log reaches: the largest delivery sequence in it, or its floor where that is more."""
         with self._connections.rows(queries.REACH) as rows:
@@ -140,7 +136,11 @@ class SqliteStore:
 
     def size_bytes(self) -> int:
         """How much room the file takes, with those that SQLite has beside it."""
-        return self._connections.size_bytes()
+        sizes = 0
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                sizes += os.stat(f"{self._path}{suffix}").st_size
+        return sizes
 
     def known_ids(self, ids: Iterable[str]) -> set[str]:
         """Which of these operation ids are in the log."""

@@ -116,3 +116,17 @@ async def test_nobody_is_left_alone_for_long_since_wall_clocks_jump(autojump_clo
     watched = deadlines(Silent(), ping_s=0)
     assert watched.look(Identity(AuthContext("ali", expires_at=wall_s() + 900), 0, wall_s())) is None
     assert watched.quiet_until == trio.current_time() + QUIET_AT_MOST_S
+
+
+async def test_the_end_of_the_quiet_is_told_once(autojump_clock: MockClock) -> None:
+    told: list[float] = []
+    session = Session(1, SessionRules("server"), now(), new_id)
+    session.phase = Phase.STREAMING
+    watched = Deadlines(session, Silent(), PING_S, lambda: True, lambda: told.append(trio.current_time()))
+    watched.changed()
+    assert told == []  # nobody takes it for quiet
+    for times in (1, 2):
+        assert watched.look(None) is None
+        watched.changed()
+        watched.changed()
+        assert (len(told), watched.quiet_until) == (times, 0.0)

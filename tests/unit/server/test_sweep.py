@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -71,6 +73,24 @@ async def test_who_has_gone_is_forgotten(autojump_clock: MockClock) -> None:
         assert len(peers[2].looks) == 5
         assert len(sweep._times) == len(sweep._next) == 1
         assert not sweep._stirred
+
+
+@pytest.mark.parametrize("quiet_s", [3_600.0, math.inf])
+async def test_those_who_were_to_be_quiet_for_long_are_forgotten_too(quiet_s: float, autojump_clock: MockClock) -> None:
+    async with swept(*(quiet_s for _ in range(10))) as (peers, sweep):
+        await trio.sleep(1)
+        stays = peers[0]
+        for _ in range(1_000):
+            stays.happens(2.0)
+            await trio.sleep(1)
+            stays.happens(quiet_s)
+            await trio.sleep(1)
+            assert len(sweep._times) < 50
+        for number in range(1, 10):
+            del peers[number]
+        await trio.sleep(100)
+        assert len(sweep._times) == len(sweep._next) == 1
+    assert stays.looks[-1] <= 2_002
 
 
 async def test_nobody_is_looked_at_late_or_in_vain_whatever_happens(autojump_clock: MockClock) -> None:
