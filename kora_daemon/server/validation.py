@@ -150,8 +150,10 @@ class Validation:
         except trio.TooSlowError:
             if operation.id in self._running:
                 self._hanging.add(operation.id)
-            what = "validate.hangs" if begun else "validate.no_thread"
-            log.error(what, operation=operation.id, seconds=self._timeout_s)
+            if begun:
+                log.error("validate.hangs", operation=operation.id, seconds=self._timeout_s)
+            else:
+                log.error("validate.no_thread", operation=operation.id, seconds=self._timeout_s)
             return _HUNG
         except Exception as error:  # whatever it is, it is the app's own
             problem = repr(error)
