@@ -136,7 +136,7 @@ class _Builder:
 
     def _http(self) -> AuthProvider:
         # Here and below: the start of a server that does not need it must not wait for it.
-        from kora_daemon.auth.web import header_problem, http_hook  # noqa: PLC0415
+        from kora_daemon.auth.web import header_problem, http_hook  # noqa: PLC0415  see above
 
         settings = self._settings
         if problem := header_problem(settings.headers or {}):

@@ -56,9 +56,9 @@ def jwt_rules(settings: JwtSettings) -> JwtRules:
 def jwt_keys(settings: JwtSettings) -> KeySource:
     """Where the keys are; those of files are read. Raises ConfigError."""
     # Here, so that the start of a server that needs no keys does not wait for cryptography.
-    from kora_daemon.auth.key_sets import FetchedKeys, FixedKeys  # noqa: PLC0415
-    from kora_daemon.auth.keys import BadKey, key_set, pem_key, secret_key  # noqa: PLC0415
-    from kora_daemon.auth.web import key_set_fetcher  # noqa: PLC0415
+    from kora_daemon.auth.key_sets import FetchedKeys, FixedKeys  # noqa: PLC0415  see above
+    from kora_daemon.auth.keys import BadKey, key_set, pem_key, secret_key  # noqa: PLC0415  see above
+    from kora_daemon.auth.web import key_set_fetcher  # noqa: PLC0415  see above
 
     if settings.jwks_url is not None:
         try:

@@ -138,10 +138,11 @@ class Validation:
         if operation.id in self._hanging and operation.id in self._running:
             # Sent again, as it was told to be: its first call still has a thread, and must not get another one.
             return _LATER
-        begun: list[str] = []
+        has_begun = False
 
         def call() -> Reject | Ignore | None:
-            begun.append(operation.id)
+            nonlocal has_begun
+            has_begun = True
             return self._call(operation, context)
 
         try:
@@ -150,7 +151,7 @@ class Validation:
         except trio.TooSlowError:
             if operation.id in self._running:
                 self._hanging.add(operation.id)
-            if begun:
+            if has_begun:
                 log.error("validate.hangs", operation=operation.id, seconds=self._timeout_s)
             else:
                 log.error("validate.no_thread", operation=operation.id, seconds=self._timeout_s)
