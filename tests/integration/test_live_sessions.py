@@ -361,6 +361,14 @@ async def test_a_session_that_ends_with_its_token_ends_without_an_error(revalida
         assert await asked_to_come_again(ali) == "the token has expired, please connect again"
 
 
+async def test_an_end_that_a_recheck_brings_is_kept_by_a_session_that_was_quiet() -> None:
+    provider, rules = Moody(), AuthRules(revalidate=0.05, shared_data=True, close_on_expiry=True)
+    async with serving(provider, rules) as host, signed_in(host, "ali", "a") as ali:
+        await eventually(lambda: all(one.quiet_until for one in host.server._reception.connections))
+        provider.answer, provider.mood = [AuthContext("ali", expires_at=time.time() + 0.3)], "odd"
+        assert await asked_to_come_again(ali) == "the token has expired, please connect again"
+
+
 # Other providers
 
 
