@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count, takewhile
-from multiprocessing.pool import Pool
+from multiprocessing.pool import AsyncResult, Pool
 from time import monotonic, perf_counter
 
 from msgspec import Struct
 
 from kora_daemon.torture.run import StoreKind, Verdict, run_seed
 
-_AT_ONCE = 10
-"""Seeds that a process is handed at a time."""
+_AHEAD = 10
+"""Seeds for each process that are under way or waiting, so that none waits for the slowest one's verdict."""
 _COLLECTED_EVERY = 50
 """Seeds between two collections: the collector's usual pauses would cost a fifth of the time."""
 
@@ -88,13 +89,18 @@ def _verdicts(seeds: Iterator[_Seed], processes: int) -> Iterator[Verdict]:
         return
     # A fresh interpreter each: nothing of this process gets into a simulation.
     with multiprocessing.get_context("spawn").Pool(processes, _prepare) as pool:
-        yield from _in_pieces(pool, seeds, processes)
+        yield from _in_order(pool, seeds, _AHEAD * processes)
 
 
-def _in_pieces(pool: Pool, seeds: Iterator[_Seed], processes: int) -> Iterator[Verdict]:
-    """As many seeds at a time as keep all processes busy; a pool's own iterators would ask for all of them at once."""
-    while piece := [one for _, one in zip(range(_AT_ONCE * processes), seeds, strict=False)]:
-        yield from pool.imap(_run, piece)
+def _in_order(pool: Pool, seeds: Iterator[_Seed], most: int) -> Iterator[Verdict]:
+    """At most so many seeds are under way; a pool's own iterators would ask for all of them at once."""
+    under_way: deque[AsyncResult[Verdict]] = deque()
+    for seed in seeds:
+        under_way.append(pool.apply_async(_run, (seed,)))
+        if len(under_way) >= most:
+            yield under_way.popleft().get()
+    while under_way:
+        yield under_way.popleft().get()
 
 
 def _prepare() -> None:

@@ -10,7 +10,8 @@ import trio
 
 from kora_daemon.torture.client import Client, Offline, Sent
 from kora_daemon.torture.links import Link, Lost, PollingLink, WebSocketLink
-from kora_daemon.torture.network import Network, Unreachable, moment_after
+from kora_daemon.torture.moments import Moments
+from kora_daemon.torture.network import Network, Unreachable
 from kora_daemon.torture.trace import Trace
 from kora_daemon.torture.weather import EPOCH_MS
 
@@ -24,12 +25,13 @@ Transport = Literal["websocket", "http"]
 class Device:
     """Connects, and again whenever that fails."""
 
-    def __init__(self, client: Client, network: Network, transport: Transport, trace: Trace) -> None:
+    def __init__(self, client: Client, network: Network, moments: Moments, transport: Transport, trace: Trace) -> None:
         self.client = client
         self.name = client.node_id
         self.transport = transport
         self.clock_ahead_ms = 0
         self._network = network
+        self._moments = moments
         self._trace = trace
         self._link: Link | None = None
         self._reads = trio.Event()
@@ -75,7 +77,7 @@ class Device:
         while True:
             with trio.CancelScope() as self._scope:
                 self._trace.note(self.name, f"offline: {await self._connect_once()}")
-            await trio.sleep_until(moment_after(self.client.random.random() * PAUSE_S))
+            await self._moments.pause(self.client.random.random() * PAUSE_S)
 
     async def _connect_once(self) -> str:
         """One connection from beginning to end; how it ended."""

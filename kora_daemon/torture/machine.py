@@ -9,7 +9,7 @@ from typing import TypeVar
 import trio
 
 from kora_daemon.server.machine import Machine
-from kora_daemon.torture.network import moment_after
+from kora_daemon.torture.moments import Moments
 from kora_daemon.torture.weather import EPOCH_MS, Weather
 
 T = TypeVar("T")
@@ -18,8 +18,9 @@ T = TypeVar("T")
 class SimulatedMachine(Machine):
     """Makes a thread's calls on the spot, some time after it was asked to, and some time before it says so."""
 
-    def __init__(self, random: Random, weather: Weather) -> None:
+    def __init__(self, random: Random, weather: Weather, moments: Moments) -> None:
         self._random = random
+        self._moments = moments
         self._weather = weather
         self._calls: dict[trio.CancelScope, None] = {}
         self.is_dead = False
@@ -72,6 +73,6 @@ class SimulatedMachine(Machine):
 
     async def _pass_time(self) -> None:
         if self._random.random() < 0.5:
-            await trio.sleep_until(moment_after(self._random.random() * self._weather.call_s))
+            await self._moments.pause(self._random.random() * self._weather.call_s)
         else:
             await trio.lowlevel.checkpoint()

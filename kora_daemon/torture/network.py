@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from heapq import heappop, heappush
 from random import Random
 
 import trio
 
-MOMENT_S = 0.05
+from kora_daemon.torture.moments import Moments, moment_after
+
 LATENCY_S = 0.1
 """A piece takes up to that long, and never arrives before the one ahead of it."""
 ROOM_BYTES = (600, 4_000, 16_000)
@@ -22,53 +21,16 @@ UNREACHABLE_S = 0.1
 """Until a device notices that nobody listens."""
 
 
-def moment_after(seconds: float) -> float:
-    """That much later, up to the next of the moments at which things happen.
-
-    There are few of them, so that much happens at once, in an order that the seed decides; that is worth more than the
-    time that it takes to go through many moments.
-    """
-    return math.ceil((trio.current_time() + seconds) / MOMENT_S) * MOMENT_S
-
-
 class Unreachable(Exception):
     """Nobody listens at the other end."""
-
-
-class PostOffice:
-    """Tells the readers when something has arrived: all that arrives at a moment at once."""
-
-    def __init__(self) -> None:
-        self._due: dict[float, dict[Direction, None]] = {}
-        self._moments: list[float] = []
-        self._earlier = trio.Event()
-
-    def deliver(self, moment: float, direction: Direction) -> None:
-        """Something arrives there at a moment to come."""
-        if moment not in self._due:
-            self._due[moment] = {}
-            heappush(self._moments, moment)
-            if self._moments[0] == moment:
-                self._earlier.set()
-        self._due[moment][direction] = None
-
-    async def work(self) -> None:
-        """Do that, for ever."""
-        while True:
-            self._earlier = trio.Event()
-            with trio.move_on_at(self._moments[0] if self._moments else math.inf):
-                await self._earlier.wait()
-            while self._moments and self._moments[0] <= trio.current_time():
-                for direction in self._due.pop(heappop(self._moments)):
-                    direction.change()
 
 
 class Direction:
     """Bytes on their way from one end of a connection to the other."""
 
-    def __init__(self, random: Random, post: PostOffice) -> None:
+    def __init__(self, random: Random, moments: Moments) -> None:
         self._random = random
-        self._post = post
+        self._moments = moments
         self._pieces: deque[tuple[float, bytes]] = deque()
         self._bytes = 0
         self._room = random.choice(ROOM_BYTES)
@@ -96,7 +58,7 @@ class Direction:
             self._last_arrival = max(self._last_arrival, moment_after(self._random.random() * LATENCY_S))
             self._pieces.append((self._last_arrival, piece))
             self._bytes += len(piece)
-            self._post.deliver(self._last_arrival, self)
+            self._moments.at(self._last_arrival, self.change)
 
     async def get(self, most: int) -> bytes:
         """What has arrived, as far as it goes; b"" at the end. Raises BrokenResourceError when that came too early."""
@@ -179,8 +141,8 @@ class End(trio.abc.Stream):
 class Connection:
     """Two ends and what is between them."""
 
-    def __init__(self, random: Random, post: PostOffice) -> None:
-        self._directions = (Direction(random, post), Direction(random, post))
+    def __init__(self, random: Random, moments: Moments) -> None:
+        self._directions = (Direction(random, moments), Direction(random, moments))
         there, back = self._directions
         self.is_open = True
         self.device_end = End(there, back, self._ended)
@@ -205,9 +167,9 @@ class Connection:
 class Network:
     """Brings devices to the daemon that lives at the time."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, moments: Moments) -> None:
         self._random = random
-        self.post = PostOffice()
+        self._moments = moments
         self._connections: dict[str, list[Connection]] = {}
         self._addresses: dict[str, str] = {}
         self._apart: set[str] = set()
@@ -217,12 +179,12 @@ class Network:
 
     async def connect(self, who: str) -> trio.abc.Stream:
         """A connection to the daemon. Raises Unreachable."""
-        await trio.sleep_until(moment_after(self._random.random() * UNREACHABLE_S))
+        await self._moments.pause(self._random.random() * UNREACHABLE_S)
         while who in self._apart:
             await self._heard_again.wait()
         if self.answer is None:
             raise Unreachable
-        connection = Connection(self._random, self.post)
+        connection = Connection(self._random, self._moments)
         mine = [one for one in self._connections.get(who, ()) if one.is_open]
         self._connections[who] = [*mine, connection]
         self.answer(connection.daemon_end, self._addresses.setdefault(who, f"10.0.0.{len(self._addresses) + 1}"))

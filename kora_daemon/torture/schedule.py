@@ -43,9 +43,26 @@ FAULTS: Final[dict[Kind, int]] = {
 }
 """How often each of them is drawn, in proportion."""
 SKEWS_MS: Final = (-3_600_000, -90_000, -5_000, 5_000, 50_000, 90_000, 900_000)
-LENGTH_S: Final = 5.0
-"""Of the time in which people write and things go wrong."""
 _LONGEST_S: Final = 2.0
+
+
+class Size(Struct, frozen=True):
+    """How much there is of everything: a number of devices is chosen, numbers of writes and of faults lie in a range.
+
+    `length_s` is how long people write and things go wrong.
+    """
+
+    devices: tuple[int, ...]
+    writes: tuple[int, int]
+    faults: tuple[int, int]
+    length_s: float
+
+
+SMALL: Final = Size((2, 3, 3, 4), (3, 8), (1, 4), 1.5)
+LARGE: Final = Size((3, 3, 4, 4, 5, 6), (12, 30), (3, 12), 5.0)
+_LARGE_ONES: Final = 0.1
+"""Of all worlds. A large one costs as much as three small ones. What takes two troubles that meet is found sooner in
+small ones, what has to pile up in large ones; so a quarter of the time goes to these."""
 
 
 class Happening(Struct, frozen=True):
@@ -63,21 +80,27 @@ class Happening(Struct, frozen=True):
         return f"{self.kind} device={self.device} lasts={self.lasts_s:.2f} skew={self.skew_ms}"
 
 
-def draw_schedule(random: Random, devices: int) -> list[Happening]:
+def draw_size(random: Random) -> Size:
+    """Of one world."""
+    return LARGE if random.random() < _LARGE_ONES else SMALL
+
+
+def draw_schedule(random: Random, size: Size, devices: int) -> list[Happening]:
     """Writes and faults in order of time."""
     writes = [
-        Happening(random.random() * LENGTH_S, "write", random.randrange(devices)) for _ in range(random.randint(12, 30))
+        Happening(random.random() * size.length_s, "write", random.randrange(devices))
+        for _ in range(random.randint(*size.writes))
     ]
-    shows = [Happening(random.random() * LENGTH_S, "show presence", one) for one in range(devices)]
+    shows = [Happening(random.random() * size.length_s, "show presence", one) for one in range(devices)]
     kinds, weights = list(FAULTS), list(FAULTS.values())
     faults = [
         Happening(
-            random.random() * LENGTH_S,
+            random.random() * size.length_s,
             random.choices(kinds, weights)[0],
             random.randrange(devices),
             random.random() ** 2 * _LONGEST_S,
             random.choice(SKEWS_MS),
         )
-        for _ in range(random.randint(3, 12))
+        for _ in range(random.randint(*size.faults))
     ]
     return sorted([*writes, *shows, *faults], key=lambda one: one.at_s)

@@ -23,10 +23,11 @@ from kora_daemon.torture.device import Device
 from kora_daemon.torture.faults import Faults
 from kora_daemon.torture.life import Circumstances, Life
 from kora_daemon.torture.machine import SimulatedMachine
+from kora_daemon.torture.moments import Moments
 from kora_daemon.torture.network import Network
 from kora_daemon.torture.oracle import has_everything, judge
 from kora_daemon.torture.people import SCHEMA
-from kora_daemon.torture.schedule import LENGTH_S, Happening, draw_schedule
+from kora_daemon.torture.schedule import Happening, draw_schedule, draw_size
 from kora_daemon.torture.store import TroubledStore
 from kora_daemon.torture.trace import Trace
 from kora_daemon.torture.user import User
@@ -44,17 +45,19 @@ class World:
 
     def __init__(self, seed: int, store: Store, trace: Trace) -> None:
         self._random = Random(seed)
+        self._size = draw_size(self._random)
         self.trace = trace
         self.witness = Witness(store, trace)
         self.weather = Weather()
-        self.network = Network(self._branch())
+        self._moments = Moments()
+        self.network = Network(self._branch(), self._moments)
         self._store = store
         self._circumstances = self._draw_circumstances()
-        self.devices = [self._draw_device(number) for number in range(self._random.choice((3, 3, 4, 4, 5, 6)))]
+        self.devices = [self._draw_device(number) for number in range(self._random.choice(self._size.devices))]
         for device in self.devices:
             device.client.shuffles = all(one.client.has_watermark for one in self.devices)
         self._user = User(self._branch(), self.witness)
-        self.schedule = draw_schedule(self._branch(), len(self.devices))
+        self.schedule = draw_schedule(self._branch(), self._size, len(self.devices))
         self._life: Life | None = None
         self._is_over = False
         self.lives = 0
@@ -85,7 +88,13 @@ class World:
         kind = OldClient if chance.random() < 0.2 else Client
         client = kind(f"device-{number}", user, self._branch(), self.witness)
         client.packs = chance.random() < 0.3
-        return Device(client, self.network, chance.choice(("websocket", "websocket", "websocket", "http")), self.trace)
+        return Device(
+            client,
+            self.network,
+            self._moments,
+            chance.choice(("websocket", "websocket", "websocket", "http")),
+            self.trace,
+        )
 
     # The run
 
@@ -93,7 +102,7 @@ class World:
         """Live through the schedule, come to rest, be judged."""
         with _listening(self.witness.logged_event):
             async with trio.open_nursery() as everything:
-                everything.start_soon(self.network.post.work)
+                everything.start_soon(self._moments.work)
                 everything.start_soon(self._keep_daemon)
                 for device in self.devices:
                     self.trace.note(
@@ -106,7 +115,7 @@ class World:
                     if self.witness.violations:
                         break
                     self._happens(happening, faults)
-                await trio.sleep_until(LENGTH_S + 1)
+                await trio.sleep_until(self._size.length_s + 1)
                 await self._come_to_rest(everything)
                 everything.cancel_scope.cancel()
 
@@ -133,7 +142,9 @@ class World:
         pauses = self._branch()
         while not self._is_over:
             store = TroubledStore(self._store, self.weather, self.witness.committed)
-            life = Life(store, SimulatedMachine(self._branch(), self.weather), self.network, self._circumstances)
+            life = Life(
+                store, SimulatedMachine(self._branch(), self.weather, self._moments), self.network, self._circumstances
+            )
             self.lives += 1
             try:
                 self._life = life
@@ -164,7 +175,7 @@ class World:
         """Devices that have nothing yet get exactly what the others have."""
         for user in self._random.sample(("alice", "bob", "admin"), 1):
             client = Client(f"newcomer-of-{user}", user, self._branch(), self.witness)
-            self.devices.append(Device(client, self.network, "websocket", self.trace))
+            self.devices.append(Device(client, self.network, self._moments, "websocket", self.trace))
             tasks.start_soon(self.devices[-1].live)
 
     async def _everybody_has_everything(self) -> bool:

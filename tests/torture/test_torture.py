@@ -28,7 +28,7 @@ from kora_daemon.torture import oracle, schedule
 from kora_daemon.torture.run import StoreKind, run_seed
 from koractl.app import main
 
-SEEDS = int(os.environ.get("KORA_TORTURE_SEEDS", "40"))
+SEEDS = int(os.environ.get("KORA_TORTURE_SEEDS", "100"))
 ENOUGH = 60
 """Seeds within which a broken daemon has to be found out; most are by the first few."""
 
@@ -68,7 +68,7 @@ def test_every_kind_of_trouble_is_drawn() -> None:
 def run_schedule(seed: int) -> set[str]:
     from random import Random
 
-    return {one.kind for one in schedule.draw_schedule(Random(seed), 3)}
+    return {one.kind for one in schedule.draw_schedule(Random(seed), schedule.LARGE, 3)}
 
 
 # -- daemons that are broken on purpose
