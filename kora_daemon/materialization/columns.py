@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from kora_daemon.materialization.fold import RecordState
 from kora_daemon.materialization.json_text import plain_number, read_json, write_json
-from kora_daemon.model.binary import BYTES_TAG, MalformedBytes, decode_bytes
+from kora_daemon.model.binary import MalformedBytes, decode_bytes
 from kora_daemon.model.jsvalue import JsonValue, as_double, is_number
 from kora_daemon.model.schema import Kind
 
@@ -19,7 +19,6 @@ ColumnValue: TypeAlias = str | int | float | bytes | None
 FieldValue: TypeAlias = JsonValue | bytes
 """What a reader of a record is shown: bytes in richtext fields, a JSON value everywhere else."""
 
-_WIRE_BYTES_TAG = "__kora_bytes__"
 _INT64_END = 2**63
 _ESCAPE = re.compile(r"\\(?:ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|u[0-9a-f]{4}|.)")
 """An escape in a JSON text, those of a whole surrogate pair together."""
@@ -187,8 +186,6 @@ def _json_of(column: object) -> FieldValue:
 
 
 def _sqlite_richtext(value: JsonValue) -> str | bytes | None:
-    if isinstance(value, dict) and value.keys() == {_WIRE_BYTES_TAG}:
-        value = {BYTES_TAG: value[_WIRE_BYTES_TAG]}
     try:
         found = decode_bytes(value)
     except MalformedBytes:

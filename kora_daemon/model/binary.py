@@ -10,6 +10,8 @@ from kora_daemon.errors import KoraError
 from kora_daemon.model.jsvalue import as_integer
 
 BYTES_TAG = "$koraBytes"
+WIRE_BYTES_TAG = "__kora_bytes__"
+"""The same on the wire, as clients write top-level values (wire.md section 2)."""
 
 _BASE64 = re.compile("[A-Za-z0-9+/]*")
 _SHA256_HEX = re.compile("[0-9a-f]{64}")
@@ -22,12 +24,13 @@ class MalformedBytes(KoraError):
 def decode_bytes(value: object) -> str | bytes:
     """The text or bytes that a richtext value stands for. Raises `MalformedBytes`.
 
-    Forms of bytes: the tagged object, the old index object `{"0": 1, "1": 255}`, a list of bytes, bytes themselves.
+    Forms of bytes: the tagged object or the wire's, the old index object `{"0": 1, "1": 255}`, a list of bytes, bytes
+    themselves.
     """
     if isinstance(value, str | bytes):
         return value
     if is_tagged_bytes(value):
-        return _decode_base64(value[BYTES_TAG])
+        return _decode_base64(next(iter(value.values())))
     octets = _indexed_bytes(value)
     if octets is not None:
         return octets
@@ -35,8 +38,13 @@ def decode_bytes(value: object) -> str | bytes:
 
 
 def is_tagged_bytes(value: object) -> TypeGuard[dict[str, str]]:
-    """Whether a value is `{"$koraBytes": text}` with this one key. The text may still be no base64."""
-    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get(BYTES_TAG), str)
+    """Whether a value is `{"$koraBytes": text}`, or the wire's form of it, with this one key.
+
+    The text may still be no base64.
+    """
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    return isinstance(value.get(BYTES_TAG, value.get(WIRE_BYTES_TAG)), str)
 
 
 def is_index_bytes(value: object) -> bool:

@@ -85,7 +85,9 @@ VALUES = [
     Values("flag", False, [False, 0, ""], [True]),
     Values("at", RECEIVED_AT_MS, [RECEIVED_AT_MS, float(RECEIVED_AT_MS)], [RECEIVED_AT_MS + 1]),
     Values("body", "text", ["text"], ["Text"]),
-    Values("body", BYTES, [BYTES, {"0": 1, "1": 2, "2": 3}], [{"$koraBytes": "AQI="}, "AQID"]),
+    Values(
+        "body", BYTES, [BYTES, {"0": 1, "1": 2, "2": 3}, {"__kora_bytes__": "AQID"}], [{"$koraBytes": "AQI="}, "AQID"]
+    ),
     Values("list", [1, "a"], [[1, "a"], [1.0, "a"]], [["a", 1], [1], [], [1, "a", None]]),
     Values("list", [], [[]], [[[]], [None]]),
     Values("thing", {"a": 1, "b": [2]}, [{"b": [2], "a": 1}], [{"a": 1}, {"a": 1, "b": 2}, {}]),

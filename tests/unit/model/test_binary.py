@@ -12,7 +12,8 @@ def test_bytes_in_memory_stand_for_themselves() -> None:
 
 
 def test_padding_and_an_incomplete_digit_are_dropped() -> None:
-    assert decode_bytes({"$koraBytes": "AQIDB==="}) == b"\x01\x02\x03"
+    for tag in ("$koraBytes", "__kora_bytes__"):
+        assert decode_bytes({tag: "AQIDB==="}) == b"\x01\x02\x03"
 
 
 @pytest.mark.parametrize("text", ["AQ ID", "AQI-", "AQ=ID", "é"])

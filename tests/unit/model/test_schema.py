@@ -41,10 +41,11 @@ VALUES: dict[str, Any] = {
     "list of bytes": [1, 255],
     "object": {"a": 1},
     "tagged bytes": {"$koraBytes": "AQI="},
+    "bytes of the wire": {"__kora_bytes__": "AQI="},
     "indexed bytes": {"0": 1, "1": 255},
 }
 ANYTHING = set(VALUES)
-OBJECTS = {"object", "tagged bytes", "indexed bytes"}
+OBJECTS = {"object", "tagged bytes", "bytes of the wire", "indexed bytes"}
 ADMITTED: dict[Kind, set[str]] = {
     "string": {"text", "empty text"},
     "secret": {"text", "empty text"},
@@ -56,7 +57,7 @@ ADMITTED: dict[Kind, set[str]] = {
     "array": {"list", "list of bytes"},
     "object": OBJECTS,
     "blob": OBJECTS,
-    "richtext": {"text", "empty text", "list of bytes", "tagged bytes", "indexed bytes"},
+    "richtext": {"text", "empty text", "list of bytes"} | OBJECTS - {"object"},
 }
 
 
