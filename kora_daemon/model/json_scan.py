@@ -29,6 +29,7 @@ def no_constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(parse_constant=no_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 class Part(NamedTuple):
@@ -42,6 +43,14 @@ class Part(NamedTuple):
 def read_value(text: str) -> Any:  # noqa: ANN401  a JsonValue, to be looked into
     """The value of a JSON text. Raises ValueError or RecursionError when it is none."""
     return _DECODER.decode(text)
+
+
+def compact(text: Raw) -> Raw:
+    """The same value without white space and needless escapes; unchanged where there is more to it than that."""
+    try:
+        return Raw(_ENCODER.encode(read_value(str(text, "utf-8"))).encode())
+    except (ValueError, RecursionError):
+        return text
 
 
 def member_start(text: str, name: str) -> int:

@@ -41,7 +41,8 @@ class Operation(Struct, gc=False, rename="camel"):
     """One operation, as it came and as it goes out.
 
     `data`, `previous_data` and `atomic_ops` keep the JSON text the author sent, byte for byte: key order, big numbers,
-    binary forms and lone surrogates survive because nothing here ever parses and prints them again.
+    binary forms and lone surrogates survive because nothing here ever parses and prints them again, unless they are too
+    large with the white space and the escapes that they came with.
     """
 
     id: Name

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from kora_daemon.errors import ProtocolError
 from kora_daemon.model.clock import IngestVerdict, judge_arrival
+from kora_daemon.model.json_scan import compact
 from kora_daemon.model.limits import OperationBudget
-from kora_daemon.model.operation import Operation
+from kora_daemon.model.operation import Operation, encode_operation
 from kora_daemon.model.outcome import Rejection
 from kora_daemon.protocol.events import Moment
 from kora_daemon.protocol.messages import (
@@ -28,6 +29,9 @@ MAX_UNCOMMITTED_BYTES = 4 << 20
 """Handed to the writer and not yet durable; beyond either the session is not read."""
 MAX_READ_PAUSE_MS = 20_000
 """Clients give up on an acknowledgment after 30 s, so back-pressure has to end before."""
+
+MOST_ESCAPED = 6
+"""Bytes that JSON may take for what is one byte: `\\u0061`."""
 
 _OK = IngestVerdict.OK
 
@@ -89,10 +93,11 @@ class Uploads:
         rejections = list(malformed)
         may_be_large = batch.size_bytes > self._limits.max_operation_bytes
         for operation in batch.operations:
-            rejection = self._check(operation, now.wall_ms, may_be_large)
-            if rejection is None:
-                accepted.append(operation)
-            else:
+            fitting = self._fitted(operation) if may_be_large else operation
+            rejection = self._check(operation, now.wall_ms, fits=fitting is not None)
+            if fitting is not None and rejection is None:
+                accepted.append(fitting)
+            elif rejection is not None:
                 rejections.append(rejection)
         if isinstance(batch, DamagedBatch):
             last = batch.last_sequence_number
@@ -112,14 +117,33 @@ class Uploads:
         ready_ms = self._budget.ready_at(elapsed_ms)
         self.read_again_ms = 0 if ready_ms <= elapsed_ms else min(ready_ms, elapsed_ms + MAX_READ_PAUSE_MS)
 
-    def _check(self, operation: Operation, now_ms: int, may_be_large: bool) -> Rejection | None:
+    def _fitted(self, operation: Operation) -> Operation | None:
+        """The operation as it came, or without white space and escapes; None where that is too large, too.
+
+        It is measured by its compact JSON (store.md section 6.1), and what is handed on must not be larger than that.
+        """
+        most = self._limits.max_operation_bytes
+        size_bytes = len(encode_operation(operation))
+        if size_bytes <= most:
+            return operation
+        if size_bytes > MOST_ESCAPED * most:
+            return None
+        compacted = replace(
+            operation,
+            data=compact(operation.data),
+            previous_data=compact(operation.previous_data),
+            atomic_ops=UNSET if operation.atomic_ops is UNSET else compact(operation.atomic_ops),
+        )
+        return compacted if len(encode_operation(compacted)) <= most else None
+
+    def _check(self, operation: Operation, now_ms: int, *, fits: bool) -> Rejection | None:
         verdict = judge_arrival(operation.timestamp, now_ms)
         if verdict is not _OK:
             if verdict is IngestVerdict.MALFORMED:
                 return _refuse(operation, "INVALID_TIMESTAMP", "The timestamp is no clock reading")
             text = f"Operation {operation.id!r} is stamped more than 60 s in the future: check the device's clock"
             raise ProtocolError(text, code="INVALID_TIMESTAMP")
-        if may_be_large and len(msgspec.json.encode(operation)) > self._limits.max_operation_bytes:
+        if not fits:
             text = f"An operation has at most {self._limits.max_operation_bytes} bytes"
             return _refuse(operation, "OPERATION_TOO_LARGE", text)
         return None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
+from msgspec import Raw
 
 from kora_daemon.errors import SessionMisuse
 from kora_daemon.model.clock import INGEST_TOLERANCE_MS, MAX_LOGICAL
@@ -170,9 +173,12 @@ def test_what_is_no_clock_reading_is_refused_alone(wall_time: int, logical: int)
 
 
 def padded(size_bytes: int) -> Operation:
-    """An operation of that size."""
-    rest = len(msgspec.json.encode(operation(data={"title": ""})))
-    return operation(data={"title": "x" * (size_bytes - rest)})
+    """An operation of that size, without anything that could be left out."""
+    made = operation()
+    made.data = Raw(b'""')
+    rest = len(msgspec.json.encode(made))
+    made.data = Raw(b'"%s"' % (b"x" * (size_bytes - rest)))
+    return made
 
 
 def test_an_operation_is_large_from_the_first_byte_above_the_limit() -> None:
@@ -181,6 +187,36 @@ def test_an_operation_is_large_from_the_first_byte_above_the_limit() -> None:
     stage.take(on.Committed([]))
     told = refused(stage, padded(1_001), size_bytes=1_100)
     assert told == [("rejected", "op-1", "OPERATION_TOO_LARGE"), ("ack", "up-1", 1)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"title": "é" * 300}),
+        json.dumps({"list": [1] * 300}, indent=8),
+        '{"title": "' + r"\u0061" * 700 + '"}',
+    ],
+)
+def test_white_space_and_escapes_do_not_make_an_operation_large(text: str) -> None:
+    stage = streaming(UploadLimits(max_operation_bytes=1_000))
+    as_sent = operation(previous_data=Raw(b'{ "title": null }'), data=json.loads(text))
+    as_sent.data = Raw(text.encode())
+    [taken] = handed_over(stage.take(upload(as_sent, size_bytes=len(text) + 300)))
+    assert json.loads(bytes(taken.data)) == json.loads(text)
+    assert bytes(taken.previous_data) == b'{"title":null}'
+    assert len(msgspec.json.encode(taken)) <= 1_000
+
+
+def test_what_is_large_without_them_is_refused_with_them() -> None:
+    stage = streaming(UploadLimits(max_operation_bytes=1_000))
+    for text in (
+        '{"title": "' + r"\u0061" * 1_000 + '"}',
+        '{"a": 1e400, "list": [' + " " * 1_000 + "]}",
+        "[" + " " * 9_000 + "]",
+    ):
+        as_sent = operation()
+        as_sent.data = Raw(text.encode())
+        assert refused(stage, as_sent, size_bytes=10_000)[0] == ("rejected", "op-1", "OPERATION_TOO_LARGE")
 
 
 def test_a_large_operation_is_refused_alone() -> None:
