@@ -15,12 +15,14 @@ import trio
 from msgspec import UNSET
 
 from kora_daemon.server.transport import Receiver
-from kora_daemon.server.upload_order import UploadOrder
+from kora_daemon.server.upload_order import UploadOrder, says_total
 from kora_daemon.wire.frame import Frame
 from kora_daemon.wire.glimpse import Glimpse
 
 ORDER_PATIENCE_S = 30.0
 """For a message that has to come first, while none comes. Short enough for proxies that give up after 60 s."""
+TOTAL_PATIENCE_S = 5.0
+"""For a batch that says how many there are, which stock clients send first. Other clients send none that does."""
 MOST_AT_ONCE = 1_000
 """Messages that wait. Stock clients send all they wrote offline at once, 100 operations in each."""
 _REMEMBERED = 64
@@ -171,12 +173,24 @@ class Intake:
 
     async def _wait_for_turn(self, place: _Place) -> None:
         while not place.called.is_set():
-            taken = self._taken
-            with trio.move_on_after(ORDER_PATIENCE_S):
+            taken, lacks_total = self._taken, self._lacks_total(place)
+            with trio.move_on_after(TOTAL_PATIENCE_S if lacks_total else ORDER_PATIENCE_S):
                 await place.called.wait()
-            if not place.called.is_set() and taken == self._taken and not (self._coming or self._is_busy):
+            if place.called.is_set() or taken != self._taken or self._coming or self._is_busy:
+                continue
+            if lacks_total and self._order is not None:
+                self._order.expect_no_total()
+                self._call_next()
+            else:
                 self._give_up("a message that has to come first is missing")
         self._check_open()
+
+    def _lacks_total(self, place: _Place) -> bool:
+        """Whether it waits only for a batch that says how many there are, and none is there."""
+        upload, order = place.message, self._order
+        if upload is None or not upload.is_upload or order is None or not order.lacks_total(upload):
+            return False
+        return not any(one.message is not None and says_total(one.message) for one in self._line)
 
     async def _hand_in(self, frame: Frame, message: Glimpse | None) -> None:
         if self._is_late(message):

@@ -15,8 +15,8 @@ class UploadOrder:
     still get lost: the server's version vector would say that it has everything up to there, and the device would never
     offer it again.
 
-    `says_total`: it says in each batch of the first kind how many there are, where that can be said; so a batch that
-    does not is of the other.
+    `says_total`: stock clients of its generation say in each batch of the first kind how many there are; so a batch
+    that does not is of the other, unless the device turns out to be none of them.
     """
 
     def __init__(self, *, says_total: bool) -> None:
@@ -30,18 +30,28 @@ class UploadOrder:
             return True
         if upload.total_batches is UNSET and self._says_total:
             return self._caught_up
-        if self._caught_up and not _says_total(upload):
+        if self._caught_up and not says_total(upload):
             return True
         return bool(upload.batch_index == self._next_index)
 
+    def lacks_total(self, upload: Glimpse) -> bool:
+        """Whether a batch has no turn only because it does not say how many there are."""
+        has_begun = self._caught_up or self._next_index > 0
+        return self._says_total and not has_begun and upload.total_batches is UNSET
+
+    def expect_no_total(self) -> None:
+        """The device is not one of those that say it: go by the number of a batch alone."""
+        self._says_total = False
+
     def took(self, upload: Glimpse) -> None:
         """Note that a batch was taken."""
-        if self._caught_up and not _says_total(upload):
+        if self._caught_up and not says_total(upload):
             return
         self._caught_up = upload.is_final is True
         # A device that goes on with the answer to an earlier handshake begins once more.
         self._next_index = 0 if self._caught_up else self._next_index + 1
 
 
-def _says_total(upload: Glimpse) -> bool:
+def says_total(upload: Glimpse) -> bool:
+    """Whether a batch says how many there are."""
     return isinstance(upload.total_batches, int | float)

@@ -206,6 +206,38 @@ async def test_who_leaves_out_what_has_to_come_first_is_given_up(autojump_clock:
     assert scene.heard == ["h"]
 
 
+async def test_a_device_that_never_says_how_many_there_are_is_taken_at_its_word(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    scene = Scene().open()
+    await scene.take(HELLO)
+    began_at = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for index, final in ((0, False), (1, True)):
+            part = {"type": "operation-batch", "messageId": f"b{index}", "batchIndex": index, "isFinal": final}
+            nursery.start_soon(scene.take, part)
+    assert trio.current_time() - began_at == pytest.approx(module.TOTAL_PATIENCE_S)
+    await scene.take(LIVE)
+    assert trio.current_time() - began_at == pytest.approx(module.TOTAL_PATIENCE_S)
+    assert scene.heard == ["h", "b0", "b1", "live"]
+
+
+@pytest.mark.parametrize("first", [None, 0])
+async def test_nothing_overtakes_a_part_of_what_was_missed(
+    first: int | None, autojump_clock: trio.testing.MockClock
+) -> None:
+    scene = Scene().open()
+    await scene.take(HELLO)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.take, LIVE)
+        for index in (1, 2) if first is None else (0, 2):
+            nursery.start_soon(scene.take, batch(index, 3))
+        await trio.sleep(3 * module.TOTAL_PATIENCE_S)
+        assert "live" not in scene.heard
+        await scene.take(batch(0 if first is None else 1, 3))
+    assert scene.heard == ["h", "b0", "b1", "b2", "live"]
+
+
 async def test_as_long_as_something_comes_nobody_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
     scene = Scene().open()
     await scene.take(HELLO)
