@@ -12,6 +12,7 @@ from kora_daemon.server.admission import Admission
 from kora_daemon.server.blob_keeper import BlobKeeper
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.identification import Identification
+from kora_daemon.server.keepsakes import Keepsakes
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.lobby import Lobby
 from kora_daemon.server.options import ServerOptions
@@ -60,6 +61,7 @@ def assemble(on: Foundations, options: ServerOptions, frontier: int) -> Services
         SideChannels(hub, readers, options.max_awareness_bytes, options.awareness_group_by, keeper),
         options.ping_interval,
         on.telemetry,
+        Keepsakes(),
         _validation(on, options, readers),
         options.node_binding,
         options.node_handover,

@@ -270,8 +270,7 @@ class Connection:
             self._backlog.add(action)
 
     def _read_page(self, action: do.ReadPage) -> None:
-        page = page_at_once(self._services.hub, self.session, action.read)
-        if page is not None:
+        if (page := page_at_once(self._services.hub, self.session, action.read)) is not None:
             self._happened(on.PageRead(page))
         else:
             self._backlog.add(action)
@@ -316,6 +315,7 @@ class Connection:
         if isinstance(job, do.Authenticate):
             return await self._authenticate(job)
         if isinstance(job, do.ReadLog):
+            await services.keepsakes.wait_for(job.node_id)
             return await services.readers.greet(job)
         if isinstance(job, do.ReadPage):
             return on.PageRead(await page_of(services, self.session, job.read, self._backlog.nursery))

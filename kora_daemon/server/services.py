@@ -9,6 +9,7 @@ from kora_daemon.protocol.rules import SessionRules
 from kora_daemon.server.admission import Admission
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.identification import Identification
+from kora_daemon.server.keepsakes import Keepsakes
 from kora_daemon.server.ledger import Telemetry
 from kora_daemon.server.lobby import Lobby
 from kora_daemon.server.read_ahead import ReadAhead
@@ -32,6 +33,7 @@ class Services(Struct, frozen=True):
     side: SideChannels
     ping_interval_s: float
     telemetry: Telemetry
+    keepsakes: Keepsakes
     validation: Validation | None = None
     node_binding: NodeBinding = "off"
     node_handover: bool = True

@@ -56,8 +56,11 @@ class Submissions:
 
     def remember(self, news: NodeNews) -> None:
         """Have this kept of the device. Whether it was shows at the next handshake: else the device starts over."""
-        number = self._session.number
-        self._services.writer.submit(WriteRequest((), 0, number, lambda outcome: None, self._authority, news))
+        keepsakes, number = self._services.keepsakes, self._session.number
+        keepsakes.add(news.node_id)
+        self._services.writer.submit(
+            WriteRequest((), 0, number, lambda outcome: keepsakes.kept(news.node_id), self._authority, news)
+        )
 
     @property
     def _authority(self) -> Authority:

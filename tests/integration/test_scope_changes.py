@@ -93,6 +93,21 @@ async def test_a_client_that_leaves_its_scope_to_the_server_goes_on_where_it_was
     assert set(device.records("todos")) == {"a1", "a2", "a3", "a4"}
 
 
+async def test_it_does_so_however_soon_it_comes_again(place: Place) -> None:
+    async with place.server() as host:
+        await stocked(host)
+        for number in range(10):
+            who = {"node_id": f"hasty-{number}", "authToken": "alice"}
+            async with connected(host.url) as first, connected(host.url) as second:
+                response = await first.shake_hands(**who)
+                reached = (await first.download())[-1]["maxDeliverySequence"]
+                assert reached == response["serverMaxDeliverySequence"]
+                # It has heard nothing behind its last acknowledgment, and what it told is still being written.
+                await first.was_heard()
+                again = await second.shake_hands(watermark=reached, **who)
+                assert again["serverMaxDeliverySequence"] == reached
+
+
 async def test_it_does_so_after_a_restart_of_the_server(durable: Place) -> None:
     device = phone()
     async with durable.server() as host:
