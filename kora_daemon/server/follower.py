@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
@@ -22,12 +23,13 @@ log = structlog.get_logger("kora.server")
 
 
 class LogFollower:
-    """Keeps the hub at the end of the log. `floor` is that of the log at the start."""
+    """Keeps the hub at the end of the log. `floor` is that of the log at the start, `others_wrote` is told of that."""
 
-    def __init__(self, hub: Hub, readers: Readers, floor: int) -> None:
+    def __init__(self, hub: Hub, readers: Readers, floor: int, others_wrote: Callable[[], None]) -> None:
         self._hub = hub
         self._readers = readers
         self._floor = floor
+        self._others_wrote = others_wrote
         self._look = trio.Event()
 
     def look(self) -> None:
@@ -47,6 +49,7 @@ class LogFollower:
                 if floor != self._floor or frontier < reached:
                     log.warning("store.log_replaced", frontier=frontier)
                     self._floor = floor
+                    self._others_wrote()
                     hub.begin_anew(frontier)
                 if frontier > reached:
                     # A commit of our own is published in a moment.
@@ -58,6 +61,7 @@ class LogFollower:
         hub = self._hub
         while True:
             reached = await hub.behind()
+            self._others_wrote()
             try:
                 if reached - hub.frontier > MAX_FOLLOWED:
                     # What was announced may be anybody's word.

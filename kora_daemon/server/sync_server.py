@@ -115,7 +115,7 @@ class SyncServer:
                 core.start_soon(keep_house, self._store, services.writer)
                 core.start_soon(self._identification.tend)
                 core.start_soon(self._rechecks.run)
-                follower = LogFollower(services.hub, services.readers, floor)
+                follower = LogFollower(services.hub, services.readers, floor, services.writer.log_size.doubt)
                 self._backups = Backups(
                     self._store, services.writer, _changed(services.writer.log_size, follower), self.journal
                 )

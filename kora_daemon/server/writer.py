@@ -86,7 +86,10 @@ class Writer:
         """Somebody waits to see whether the store takes writes."""
         self.failure: str | None = None
         """Why the store does not take writes, None while it does."""
-        self.log_size = LogSize(store)
+        self.log_size = LogSize(store, self._wake)
+
+    def _wake(self) -> None:
+        self._work.set()
 
     def submit(self, request: WriteRequest | TrustedRequest) -> None:
         """Queue a write; it is answered in the order of submission."""
@@ -94,7 +97,7 @@ class Writer:
             request.answer(None)
             return
         self._queue.add(request)
-        self._work.set()
+        self._wake()
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -119,7 +122,7 @@ class Writer:
             return
         if self._proof is None:
             self._proof = trio.Event()
-            self._work.set()
+            self._wake()
         await self._proof.wait()
 
     async def perform(self, call: Callable[[], T]) -> T:
@@ -132,14 +135,14 @@ class Writer:
             job.give_up()
         else:
             self._jobs.append(job)
-            self._work.set()
+            self._wake()
         return await job.result()
 
     def finish(self) -> None:
         """Let `run` return once the queue is empty. No batch may be submitted afterwards."""
         self._closing = True
         self._outage.give_up()
-        self._work.set()
+        self._wake()
 
     async def run(self) -> None:
         """Write until `finish`. A failing store is a state, not an end; any other exception is.

@@ -110,6 +110,16 @@ async def test_a_device_is_not_sent_its_own_operations_by_its_own_server(url: st
             assert await a.hears_nothing(0.5)
 
 
+async def test_either_server_counts_what_comes_in_at_the_other(url: str) -> None:
+    async with two_servers(url) as (one, other):
+        async with streaming(one.url, "a") as a, streaming(other.url, "b") as b:
+            for number in range(1, 21):
+                await (a if number % 3 else b).upload(insert("a" if number % 3 else "b", number))
+        for host in (one, other):
+            await eventually(lambda host=host: host.server.get_status().total_operations == 20)  # type: ignore[misc]
+            assert host.server.get_status().frontier == 20
+
+
 async def test_presence_crosses_over_both_ways_and_newcomers_are_told(url: str) -> None:
     async with two_servers(url) as (one, other), streaming(one.url, "a") as a, streaming(other.url, "b") as b:
         await a.say(presence("Ann"))
