@@ -16,7 +16,7 @@ from tests.support.rehearsal import Rehearsal, of_kind, said
 
 
 def batch(number: int, *, final: bool) -> say.OperationBatch:
-    return say.OperationBatch(f"b-{number}", [operation(f"op-{number}")], final, number, 1_000)
+    return say.OperationBatch(f"b-{number}", [operation(number + 1)], final, number, 1_000)
 
 
 def greeted(*, in_order: bool = False, frontier: int = 3) -> Rehearsal:

@@ -462,6 +462,41 @@ def test_a_refusal_may_be_lost_so_nothing_is_settled_before_it_was_heard() -> No
     assert settled(stage) == [(view_digest(View(MINE)), 6)]
 
 
+def test_what_is_refused_of_who_was_not_asked_is_no_gap_once_that_was_heard() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, own=4)
+    stage.take(upload(operation(5), operation(6), operation(7)))
+    stage.take(on.Committed([refused(6)]))
+    stage.take(upload(operation(8), message_id="up-2"))  # not answered yet
+    stage.pass_time(HEARD_MS)
+    stage.take(on.Tick())
+    assert settled(stage) == [(view_digest(View(MINE)), 7)]
+    stage.take(on.Committed([]))
+    stage.pass_time(HEARD_MS)
+    stage.take(on.Tick())
+    assert len(settled(stage)) == 1
+    stage.take(upload(operation(9), message_id="up-3"))
+    stage.take(on.Committed([refused(9)]))
+    stage.take(upload(operation(10), message_id="up-4"))
+    stage.pass_time(HEARD_MS - 1)
+    stage.take(on.Committed([]))
+    stage.take(on.Tick())
+    assert len(settled(stage)) == 1
+    stage.pass_time(1)
+    stage.take(on.Tick())
+    assert settled(stage)[1:] == [(view_digest(View(MINE)), 9)]
+
+
+def test_what_it_has_left_out_stays_a_gap() -> None:
+    stage = Stage(MINE)
+    stage.opens(None, own=4)
+    stage.take(upload(operation(5), operation(7), operation(9, node_id="node-b")))
+    stage.take(on.Committed([refused(7)]))
+    stage.pass_time(HEARD_MS)
+    stage.take(on.Tick())
+    assert settled(stage) == [(view_digest(View(MINE)), 5)]
+
+
 def test_who_knows_no_refusals_is_not_waited_for() -> None:
     stage = Stage(MINE)
     stage.opens(None, has_gaps=True, own=4)
