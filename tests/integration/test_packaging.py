@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -18,9 +19,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.built import NOT_SOURCE, PATIENCE_S, ROOT, archives, wheel
+from tests.support.built import NOT_SOURCE, PATIENCE_S, ROOT, archives, build, checkout, wheel
 
 PACKAGES = ("kora_daemon", "koractl")
+SERVED = ("kora.db", "kora.db-wal", "kora.db-shm", "kora.db-serving")
+"""What the README's first command leaves in config/, beside its socket."""
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +95,21 @@ def test_the_wheel_has_all_of_the_packages_and_nothing_of_the_tests() -> None:
     assert inside == set(PACKAGES)
 
 
+def test_what_was_served_from_a_checkout_is_in_none_of_it(tmp_path: Path) -> None:
+    source = checkout(tmp_path / "source")
+    for name in SERVED:
+        (source / "config" / name).write_text("of a user")
+    with socket.socket(socket.AF_UNIX) as control:
+        control.bind(str(source / "config" / "kora.sock"))
+        # As pip does: the wheel from the tree, not from the archive.
+        build(source, tmp_path, "--sdist", "--wheel")
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as opened:
+        names = [one.name for one in opened]
+    names += zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    assert any(name.endswith("config/sqlite.toml") for name in names)
+    assert [name for name in names if name.endswith((*SERVED, ".sock"))] == []
+
+
 def test_it_runs_without_the_source_tree(installed: Path, place: Path) -> None:
     code = "import kora_daemon, koractl; print(kora_daemon.__file__, koractl.__file__)"
     told = subprocess.run([installed / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
@@ -144,15 +162,20 @@ def instructions() -> list[tuple[str, str]]:
 def test_the_container_is_built_from_what_the_source_archive_has_and_its_build_may_see() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = [rest.split() for word, rest in instructions() if word == "COPY" and not rest.startswith("--from")]
+    seen = {path for pattern in allowed for path in ROOT.glob(pattern)}
     for *given, _ in copied:
-        for path in given:
-            assert (ROOT / path).exists()
-            assert path.partition("/")[0] in allowed
+        for pattern in given:
+            found = set(ROOT.glob(pattern))
+            assert found
+            assert found <= seen
+    served = Path("config", "kora.db")
+    assert not any(served.is_relative_to(pattern) or served.match(pattern) for pattern in allowed)
     # All that the package needs to be built is there.
     document = tomllib.loads((ROOT / "pyproject.toml").read_text())
     folders = {path for *given, _ in copied for path in given}
     data = document["tool"]["setuptools"]["data-files"].values()
-    assert {pattern.partition("/")[0] for patterns in data for pattern in patterns} <= folders
+    needed = {pattern for patterns in data for pattern in patterns}
+    assert {pattern if pattern in folders else pattern.partition("/")[0] for pattern in needed} <= folders
     project = document["project"]
     assert {*PACKAGES, project["readme"], *project["license-files"], "pyproject.toml"} <= folders
 
