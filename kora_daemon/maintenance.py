@@ -13,6 +13,7 @@ from kora_daemon.apply.pipeline import Pipeline
 from kora_daemon.apply.refill import Progress, refill
 from kora_daemon.apply.restore import merge_log, replace_log
 from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted, with_record_ids
+from kora_daemon.apply.unknown_fields import unknown_fields
 from kora_daemon.backup import export_backup, verify_backup
 from kora_daemon.config import Settings
 from kora_daemon.errors import KoraError, StoreError, StoreLocked
@@ -85,16 +86,21 @@ def begin_backfill(store: Store, collections: Iterable[str]) -> None:
                 tx.set_refill(name, Refill("log"))
 
 
-def apply_write(store: Store, settings: Settings, write: TrustedWrite) -> TrustedOutcome:
+def apply_write(store: Store, settings: Settings, write: TrustedWrite, tell: Callable[[str], None]) -> TrustedOutcome:
     """Change records in the server's own name, by the rules of the settings; a daemon beside notices it.
 
-    Raises StoreError, and ConfigError for a schema that can't be read.
+    `tell` is called for what was written and is not in the schema. Raises StoreError, and ConfigError for a schema that
+    can't be read.
     """
     schema = None if settings.schema is None else required_schema(settings)
     if schema is not None:
         store.use_schema(schema)
     pipeline = Pipeline(store.node_id, apply_rules(settings, schema))
-    return commit_trusted(store, pipeline, with_record_ids(write, new_id), wall_ms())
+    outcome = commit_trusted(store, pipeline, with_record_ids(write, new_id), wall_ms())
+    if outcome.result == "applied":
+        for sentence in unknown_fields(schema, write):
+            tell(sentence)
+    return outcome
 
 
 def write_backup(store: Store, target: Path, created_at_ms: int) -> int:

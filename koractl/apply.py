@@ -60,7 +60,7 @@ def apply(
         write = Mutation(change.value, collection, record_id, fields, intents)
     settings = load_settings(config)
     with opened_store(settings) as store:
-        outcome = apply_write(store, settings, write)
+        outcome = apply_write(store, settings, write, _say)
     _report(outcome)
 
 
@@ -69,6 +69,10 @@ def _report(outcome: TrustedOutcome) -> None:
         raise KoraError(f"refused: {outcome.rejection.message} ({outcome.rejection.code})")
     operations = [entry.operation.id for entry in outcome.applied]
     typer.echo(json.dumps({"result": outcome.result, "recordIds": outcome.record_ids, "operations": operations}))
+
+
+def _say(sentence: str) -> None:
+    typer.echo(f"kora: {sentence}", err=True)
 
 
 def _object(text: str | None, option: str) -> dict[str, Any] | None:

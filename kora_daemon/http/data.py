@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from kora_daemon.apply.trusted import ConditionalWrite, TrustedOutcome
+from kora_daemon.apply.unknown_fields import unknown_fields
 from kora_daemon.errors import StoreError, StoreUnavailable
 from kora_daemon.http.access import Role
 from kora_daemon.http.data_requests import (
@@ -181,7 +182,7 @@ class _DataApi:
             outcome = await data.apply_conditional(wanted)
         else:
             outcome = await data.apply(wanted)
-        return _written(outcome)
+        return _written(outcome, unknown_fields(self._server.schema, wanted))
 
 
 def _names(path: str) -> list[str]:
@@ -210,12 +211,14 @@ def _taken(records: Iterator[Record], most: int) -> _Part:
     return part
 
 
-def _written(outcome: TrustedOutcome) -> Response:
+def _written(outcome: TrustedOutcome, warnings: list[str]) -> Response:
     if outcome.rejection is not None:
         raise _refused(outcome.rejection)
     operations = [entry.operation.id for entry in outcome.applied]
     members = {"result": outcome.result, "recordIds": outcome.record_ids, "operations": operations}
-    return json_response(200, members)
+    # No member without a need: most answers are as they were before there were warnings.
+    told = {"warnings": warnings} if warnings and outcome.result == "applied" else {}
+    return json_response(200, members | told)
 
 
 def _refused(rejection: Rejection) -> Problem:

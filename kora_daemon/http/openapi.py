@@ -164,10 +164,12 @@ def _conditional(change: Json) -> Json:
 
 def _written_schema() -> Json:
     texts: Json = {"type": "array", "items": {"type": "string"}}
+    warnings: Json = {**texts, "description": "On each field that was written and is not in the schema."}
+    members: Json = {"result": {"enum": ["applied", "repeated"]}, "recordIds": texts, "operations": texts}
     return {
         "type": "object",
-        "properties": {"result": {"enum": ["applied", "repeated"]}, "recordIds": texts, "operations": texts},
-        "required": ["result", "recordIds", "operations"],
+        "properties": {**members, "warnings": warnings},
+        "required": list(members),
     }
 
 

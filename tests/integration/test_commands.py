@@ -596,6 +596,20 @@ def test_apply_takes_a_given_id_and_data_from_stdin(kora: Kora) -> None:
     assert [one["title"] for one in kora("query", "todos", "--format", "json").json] == ["in"]
 
 
+def test_apply_names_fields_that_the_schema_does_not_have(kora: Kora) -> None:
+    ended = kora("apply", "insert", "todos", "a", "--data", '{"titel": "Paint", "n": 1}')
+    assert ended.json["result"] == "applied"
+    assert ended.err.splitlines() == [
+        "kora: todos has no field 'titel'; did you mean 'title'? The log has it, records don't show it"
+    ]
+    increment = '{"votes": {"type": "increment", "value": 1}}'
+    ended = kora("apply", "update", "todos", "a", "--atomic", increment, "--if", '{"n": {"$eq": 1}}')
+    assert "todos has no field 'votes'; it has title, n, " in ended.err
+    # What was not written is not told of, nor what is fine.
+    refused(kora("apply", "update", "todos", "a", "--data", '{"titel": ""}', "--if", '{"n": {"$eq": 2}}'), "CONDITION")
+    assert kora("apply", "update", "todos", "a", "--data", '{"title": "Paint"}').err == ""
+
+
 def test_apply_can_depend_on_the_record(kora: Kora) -> None:
     kora("apply", "insert", "todos", "a", "--data", '{"n": 1}')
     more = ("apply", "update", "todos", "a", "--atomic", '{"n": {"type": "increment", "value": 1}}', "--if")

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from kora_daemon.apply.pipeline import ApplyRules
+from kora_daemon.apply.unknown_fields import MOST_TOLD
 from kora_daemon.errors import StoreUnavailable
 from kora_daemon.http import data as data_module
 from kora_daemon.http.access import Access, Tokens
@@ -341,6 +342,31 @@ async def test_a_write_that_is_sent_again_is_done_once(back_end: BackEnd, named:
     answer = await back_end.apply(more)
     assert (answer.status, answer.json) == (200, {"result": "repeated", "recordIds": ["order"], "operations": []})
     assert (await back_end.get("todos/order")).json["n"] == 7
+
+
+async def test_fields_that_the_schema_does_not_have_are_written_and_named(back_end: BackEnd) -> None:
+    insert = {"type": "insert", "collection": "todos", "recordId": "new", "data": {"titel": "New", "\ud800": 1}}
+    answer = await back_end.apply(insert)
+    assert (answer.status, list(answer.json)) == (200, ["result", "recordIds", "operations", "warnings"])
+    first, second = answer.json["warnings"]
+    assert first == "todos has no field 'titel'; did you mean 'title'? The log has it, records don't show it"
+    assert second.startswith("todos has no field '\\ud800'; it has title, n, done, ")
+
+    write = {"target": {"collection": "todos", "recordId": "a"}, "condition": {}, "update": {"n": 3}}
+    assert "warnings" not in (await back_end.apply(write)).json
+    write["also"] = [{**insert, "recordId": str(number), "data": {f"f{number}": 1}} for number in range(20)]
+    write["update"] = dict.fromkeys(("no", "never"), 1)
+    warnings = (await back_end.apply(write)).json["warnings"]
+    assert (len(warnings), "'no'" in warnings[0], "'f7'" in warnings[-1]) == (MOST_TOLD, True, True)
+    again = {**insert, "idempotency": {"collection": "todos", "recordId": "new"}}
+    assert "warnings" not in (await back_end.apply(again)).json
+
+
+async def test_without_a_schema_every_field_is_as_good_as_any() -> None:
+    async with AsyncExitStack() as stack:
+        back_end = await served(stack, None)
+        answer = await back_end.apply({"type": "insert", "collection": "todos", "data": {"titel": "New"}})
+        assert list(answer.json) == ["result", "recordIds", "operations"]
 
 
 CHANGE = {"type": "insert", "collection": "todos", "recordId": "x", "data": {}}
