@@ -128,14 +128,25 @@ def tail(
     daemon = running_daemon(config, url)
     wanted = {"collection": collection, "record": record, "node": node, "type": kind}
     for line in daemon.lines("/__kora/tail", **wanted, after=after, data=1 if data else None):
-        sys.stdout.write(f"{json.dumps(line) if as_json else _operation(line)}\n")
+        sys.stdout.write(f"{json.dumps(line) if as_json else _told(line, after)}\n")
         sys.stdout.flush()
     raise KoraError("the daemon has ended")
 
 
+def _told(told: Mapping[str, Any], asked_after: int | None) -> str:
+    return _gap(told["gap"], asked_after) if "gap" in told else _operation(told)
+
+
+def _gap(gap: Mapping[str, int], asked_after: int | None) -> str:
+    after, upto = gap["after"], gap["upto"]
+    if upto < after:
+        return f"-- the log ends at {upto}, before {after}: it goes on from there"
+    # Behind the place that was asked for, the daemon passes over nothing that it still has.
+    why = "are no longer in memory" if after == asked_after else "went by too fast to be shown"
+    return f"-- {after + 1} to {upto} {why}"
+
+
 def _operation(told: Mapping[str, Any]) -> str:
-    if "gap" in told:
-        return f"-- {told['gap']['after']} to {told['gap']['upto']} went by too fast to be shown"
     text = f"{told['sequence']:>8}  {told['type']:<6}  {told['collection']}/{told['record']}  by {told['node']}"
     return text if "data" not in told else f"{text}  {json.dumps(told['data'])}"
 

@@ -15,6 +15,7 @@ from kora_daemon.http.messages import Request, Response
 from kora_daemon.http.routes import Route
 from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.server.sync_server import SyncServer
+from kora_daemon.server.tail import Tail
 
 LOOK_INTERVAL_S: Final = 0.1
 MOST_AT_ONCE: Final = 1_000
@@ -102,8 +103,8 @@ def tail_route(server: SyncServer) -> Route:
     """`/__kora/tail`: a JSON object in each line, or server-sent events for whoever accepts these.
 
     Query parameters: collection, record, node and type choose operations; `data=1` tells what is in them; `after` is a
-    delivery sequence to begin behind, as far back as there is something in memory. Who is too slow, or wants to see
-    more than can be shown in passing, is told of the gap.
+    delivery sequence to begin behind: of what is no longer in memory a gap is told, then all that is. Who is too slow,
+    or wants to see more than can be shown in passing, is told of the gap, too.
     """
     seats = Seats(MAX_FOLLOWERS)
 
@@ -132,22 +133,31 @@ async def _followed(
 ) -> AsyncIterator[bytes]:
     with seats.taken():
         silent_until = trio.current_time() + SILENCE_S
+        asked_upto = server.log_tail.frontier
         while not server.is_over:
-            told, after = _news(server, chosen, after)
+            tail = server.log_tail
+            told, after = _news(tail, chosen, after, asked_upto)
             if told:
                 yield b"".join(map(form, told))
                 silent_until = trio.current_time() + SILENCE_S
             elif trio.current_time() >= silent_until:
                 yield b"\n"
                 silent_until = trio.current_time() + SILENCE_S
-            await trio.sleep(LOOK_INTERVAL_S)
+            await trio.sleep(0 if after < min(asked_upto, tail.frontier) else LOOK_INTERVAL_S)
 
 
-def _news(server: SyncServer, chosen: _Filter, after: int) -> tuple[list[_Told | _Gap], int]:
-    """What is new behind a delivery sequence and to be told, and how far that is."""
-    tail = server.log_tail
-    entries = tail.entries_after(after, MOST_AT_ONCE)
-    if entries is None:
-        return [_Gap(after, tail.frontier)], tail.frontier
+def _news(tail: Tail, chosen: _Filter, after: int, asked_upto: int) -> tuple[list[_Told | _Gap], int]:
+    """What is new behind a delivery sequence and to be told, and how far that is.
+
+    Up to `asked_upto` nothing that is in memory is passed over, however much it is.
+    """
+    if not tail.floor <= after <= tail.frontier:
+        held = tail.floor if after < tail.floor else tail.frontier
+        return [_Gap(after, held)], held
+    entries = tail.part_after(after, MOST_AT_ONCE + 1)
+    if len(entries) > MOST_AT_ONCE:
+        if after >= asked_upto:
+            return [_Gap(after, tail.frontier)], tail.frontier
+        del entries[MOST_AT_ONCE:]
     told = [one for entry in entries if (one := chosen.told(entry)) is not None]
     return [*told], entries[-1].sequence if entries else after

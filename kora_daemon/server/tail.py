@@ -84,6 +84,11 @@ class Tail:
             return None
         return self._entries[first:]
 
+    def part_after(self, sequence: int, most: int) -> list[DeliveryEntry]:
+        """The next entries above `sequence`, which is not below the floor."""
+        first = bisect_right(self._sequences, sequence, lo=self._dropped)
+        return self._entries[first : first + most]
+
     def _forget_pages(self) -> None:
         self._pages.clear()
         self._cached_bytes = 0

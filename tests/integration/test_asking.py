@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from koractl import running
 from tests.support.cli import Ended, Kora
 from tests.support.devices import insert
 from tests.support.network import streaming
@@ -156,6 +157,32 @@ async def test_tail_follows_what_is_stored_and_shows_data_when_asked(kora: Kora,
                     if told["node"] == "tail-desk":
                         assert told["data"] is not None
                         break
+
+
+async def test_tail_says_why_something_is_missing(tmp_path: Path) -> None:
+    config = '[server]\nhost = "127.0.0.1"\nport = 0\n'
+    kora = Kora(tmp_path, config=config)
+    for number in range(3):
+        assert kora("apply", "insert", "todos", f"early-{number}", "--data", "{}").code == 0
+    with Daemon(tmp_path, config) as daemon, kora.begun("tail", "--after", "1") as behind:
+        assert behind.stdout is not None
+        line = await trio.to_thread.run_sync(behind.stdout.readline)
+        assert line == "-- 2 to 3 are no longer in memory\n"
+        async with streaming(daemon.url, "tail-desk") as desk:
+            await desk.upload(insert("tail-desk", 1))
+            assert "insert  todos/" in await trio.to_thread.run_sync(behind.stdout.readline)
+        with kora.begun("tail", "--after", "9") as beyond:
+            assert beyond.stdout is not None
+            line = await trio.to_thread.run_sync(beyond.stdout.readline)
+            assert line == "-- the log ends at 4, before 9: it goes on from there\n"
+
+
+def test_a_gap_further_on_is_one_of_speed() -> None:
+    for asked_after in (3, None):
+        assert (
+            running._told({"gap": {"after": 7, "upto": 5_000}}, asked_after)
+            == "-- 8 to 5000 went by too fast to be shown"
+        )
 
 
 def test_reload_says_what_it_applied_and_what_has_to_wait(tmp_path: Path) -> None:

@@ -275,6 +275,18 @@ async def test_what_can_not_be_told_is_said_to_be_missing(monkeypatch: pytest.Mo
         assert (await follower.line())["sequence"] == 24
 
 
+async def test_of_what_was_asked_for_all_that_is_in_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    seed(store, inserts("a", 1, 3))
+    monkeypatch.setattr(tail, "MOST_AT_ONCE", 10)
+    async with running_server(store) as host, streaming(host.url, "a") as a, http_client(host.port) as client:
+        await a.upload(*inserts("a", 4, 28))
+        await a.hear()
+        follower = await Tail(client).open("?after=1")
+        assert await follower.line() == {"gap": {"after": 1, "upto": 3}}
+        assert [(await follower.line())["sequence"] for _ in range(25)] == list(range(4, 29))
+
+
 async def test_a_follower_that_is_too_slow_is_told_so_and_holds_nobody_up() -> None:
     async with running_server() as host, streaming(host.url, "a") as a, http_client(host.port) as client:
         host.server.log_tail._max_bytes = 20_000
