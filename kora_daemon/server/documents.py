@@ -41,7 +41,6 @@ class DocumentRelay:
         self._held: Counter[int] = Counter()
         self._held_bytes: Counter[int] = Counter()
         """Sender -> how much of it waits."""
-        self.dropped = 0
 
     def share(self, sender: Peer, update: DocumentUpdate) -> None:
         """Take what a device of ours shares."""
@@ -100,7 +99,6 @@ class DocumentRelay:
             return
         size = len(update.update)
         if not self._has_room(sender, size):
-            self.dropped += 1
             return
         self._held[sender] += 1
         self._held_bytes[sender] += size

@@ -80,8 +80,6 @@ class SyncServer:
         self._foundations = Foundations(store, blobs, self._identification, self._lobby, self._telemetry)
         self._oversight: Oversight | None = None
         self._backups: Backups | None = None
-        self.clean_stop = True
-        """False once sessions had to be cut off because they did not finish in time."""
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Open the store and start the tasks; returns when connections can be handled. Raises StoreError."""
@@ -137,7 +135,7 @@ class SyncServer:
                 await self._stop.wait()
                 self.journal.record("server.draining", sessions=len(services.hub))
                 grace_s, spread_s = self._options.shutdown_grace, self._options.shutdown_spread
-                self.clean_stop = await send_away(services.hub, self._reception.connections, grace_s, spread_s)
+                await send_away(services.hub, self._reception.connections, grace_s, spread_s)
                 with trio.move_on_after(grace_s):
                     await services.side.finish()
                 services.writer.finish()

@@ -44,8 +44,6 @@ class Witness:
         self.attempts: set[str] = set()
         """Ids of operations that nobody may store."""
         self.refusals: dict[str, str] = {}
-        self.resets = 0
-        self.acknowledgments = 0
         self.deliveries = 0
         self._made: dict[str, Sent] = {}
         self._owners: dict[Key, str | None] = {}
@@ -133,14 +131,12 @@ class Witness:
         expected = told_scope(client.user or "visitor")
         if response.get("acceptedScope") != expected:
             self.complain(f"{client.node_id} is told of the scope {response.get('acceptedScope')}")
-        if client.watermark > response.get("serverMaxDeliverySequence", client.watermark):
-            self.resets += 1
-            if expected is None:
-                self.complain(f"{client.node_id} has to begin anew, although nothing about its view has changed")
+        begins_anew = client.watermark > response.get("serverMaxDeliverySequence", client.watermark)
+        if begins_anew and expected is None:
+            self.complain(f"{client.node_id} has to begin anew, although nothing about its view has changed")
 
     def acknowledged(self, client: Client, operations: list[str]) -> None:
         """What is acknowledged must be stored, or refused."""
-        self.acknowledgments += len(operations)
         if operations:
             self._trace.note(client.node_id, f"acknowledged {operations}")
         for one in operations:
