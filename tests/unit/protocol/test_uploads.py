@@ -293,8 +293,13 @@ class TestTheRateLimit:
         assert_ends_with_error(stage, upload(operation()), "RATE_LIMIT", retriable=True)
 
     def test_the_next_connection_makes_progress_again(self) -> None:
-        self.send(streaming(self.LIMITS), 1_000)
-        self.send(streaming(self.LIMITS), 1_000)
+        rules = SessionRules(SERVER, limits=self.LIMITS)  # what all connections have in common
+        stages = Rehearsal(rules), Rehearsal(rules)
+        for stage in stages:
+            stage.greet()
+            self.send(stage, 1_000)
+            stage.pass_time(MAX_READ_PAUSE_MS)
+            assert_ends_with_error(stage, upload(operation()), "RATE_LIMIT", retriable=True)
 
     def test_refused_operations_cost_as_much(self) -> None:
         stage = streaming(self.LIMITS)
