@@ -30,6 +30,7 @@ from koractl import (
     torture,
     version,
 )
+from koractl.commands import Commands
 from koractl.options import DebugOption, Invocation
 
 EXIT_FAILURE = 1
@@ -37,7 +38,7 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141  # as of a program that SIGPIPE ends
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 
-app = typer.Typer(
+app = Commands(
     name="kora",
     help="Kora Daemon: a self-hosted sync server for Kora.js apps.",
     no_args_is_help=True,

@@ -32,7 +32,7 @@ def apply(
     collection: Annotated[
         str, typer.Argument(metavar="COLLECTION", help="In which collection.", autocompletion=completion.collections)
     ],
-    record_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="To which record.")] = None,
+    record_id: Annotated[str | None, typer.Argument(metavar="ID", help="To which record.")] = None,
     data: Annotated[
         str | None, typer.Option(metavar="JSON", help="The fields, as an object; - reads it from stdin.")
     ] = None,

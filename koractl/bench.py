@@ -17,12 +17,13 @@ from kora_daemon.bench.modes import MODES, Mode
 from kora_daemon.bench.report import Figures, Report
 from kora_daemon.bench.rig import Subject, rig
 from kora_daemon.bench.samples import PERCENTILES
+from koractl.commands import Commands
 from koractl.formats import print_table, write_json
 from koractl.options import DebugOption, JsonOption
 
 TOKEN_VARIABLE = "KORA_BENCH_TOKEN"  # noqa: S105  a name
 
-app = typer.Typer(
+app = Commands(
     help="Measure what a server carries: a daemon started for it, or with --url any other.", no_args_is_help=True
 )
 

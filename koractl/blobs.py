@@ -14,12 +14,11 @@ from kora_daemon import blob_upkeep
 from kora_daemon.config import load_settings
 from kora_daemon.store.blobs.contract import BlobEntry
 from kora_daemon.store.blobs.gc import Tally
+from koractl.commands import Commands
 from koractl.formats import Format, Record, write_outcome, write_records
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
 
-app = typer.Typer(
-    help="Files: what is kept, whether it is whole, deleting what nothing refers to.", no_args_is_help=True
-)
+app = Commands(help="Files: what is kept, whether it is whole, deleting what nothing refers to.", no_args_is_help=True)
 
 
 @app.command()

@@ -11,10 +11,11 @@ from kora_daemon.config.json_schema import config_schema_text
 from kora_daemon.config.shown import effective_toml, effective_values
 from koractl.access import write_access, write_access_json
 from koractl.checks import check_settings
+from koractl.commands import Commands
 from koractl.formats import write_json
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
 
-app = typer.Typer(help="Show or check the configuration.", no_args_is_help=True, rich_markup_mode=None)
+app = Commands(help="Show or check the configuration.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()

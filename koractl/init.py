@@ -15,7 +15,7 @@ from koractl.options import DebugOption
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to; made when it is not there.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made when it is not there.")] = Path(),
     debug: DebugOption = False,
 ) -> None:
     """Write a commented kora.toml, what editors know it by, and a sample schema.json; never overwrite a file."""

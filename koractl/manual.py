@@ -78,7 +78,7 @@ def manual_page(app: typer.Typer) -> str:
     ]
     for path, function in _commands(app, ("kora",)):
         parameters = list(_parameters(function))
-        usage = " ".join((*path, *_usage(parameters)))
+        usage = " ".join((*path, "[OPTION]...", *argument_usage(function)))
         lines += [f'.SS "{_line(usage)}"', *_paragraphs(getdoc(function) or "")]
         lines += _entries((one.term, _text(one.meaning)) for one in sorted(parameters, key=lambda one: one.is_option))
     for name, entries in (
@@ -149,7 +149,7 @@ def _parameter(name: str, default: object, of: object, info: OptionInfo | Argume
     if is_option and is_required:
         notes.append("required")
     meaning = (info.help or "") + (f" [{', '.join(notes)}]" if notes else "")
-    value = "" if is_option and of is bool else (info.metavar or _value_name(name, of)).strip("[]")
+    value = "" if is_option and of is bool else info.metavar or _value_name(name, of)
     return _Parameter(names, value, is_option, is_required, meaning)
 
 
@@ -162,11 +162,12 @@ def _value_name(name: str, of: object) -> str:
     return "N" if kinds & {int, float} else name.upper()
 
 
-def _usage(parameters: Iterable[_Parameter]) -> Iterator[str]:
-    yield "[OPTION]..."
-    for one in parameters:
+def argument_usage(function: Callable[..., Any]) -> Iterator[str]:
+    """The arguments of a command, as they stand behind its name."""
+    for one in _parameters(function):
         if not one.is_option:
-            yield one.value if one.is_required else f"[{one.value}]"
+            choice = f"{{{one.value}}}" if "|" in one.value else one.value
+            yield choice if one.is_required else f"[{one.value}]"
 
 
 def _plain(value: object) -> str:

@@ -82,7 +82,7 @@ def sessions(
 
 
 def kick(
-    session: Annotated[int | None, typer.Argument(metavar="[SESSION]", help="The number of a session.")] = None,
+    session: Annotated[int | None, typer.Argument(metavar="SESSION", help="The number of a session.")] = None,
     user: UserOption = None,
     node: NodeOption = None,
     address: AddressOption = None,

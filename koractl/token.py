@@ -16,9 +16,10 @@ from kora_daemon.auth.sources import claim_paths, jwt_keys, jwt_rules, kora_secr
 from kora_daemon.config import load_settings
 from kora_daemon.config.auth import SYMMETRIC, AuthSettings, JwtSettings
 from kora_daemon.errors import AuthUnavailable, KoraError
+from koractl.commands import Commands
 from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
 
-app = typer.Typer(help="Issue or verify tokens.", no_args_is_help=True, rich_markup_mode=None)
+app = Commands(help="Issue or verify tokens.", no_args_is_help=True, rich_markup_mode=None)
 
 _JWT_LIFETIME_S = 15 * 60.0
 
@@ -67,7 +68,7 @@ def issue(  # noqa: PLR0913, PLR0917  the options of a command are the parameter
 @app.command()
 def verify(
     token: Annotated[
-        str, typer.Argument(metavar="[TOKEN]", help="The token; read from standard input unless given.")
+        str, typer.Argument(metavar="TOKEN", help="The token; read from standard input unless given.")
     ] = "-",  # noqa: S107  a dash, no password
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; it is so anyway.")] = True,
     config: ConfigOption = DEFAULT_CONFIG,

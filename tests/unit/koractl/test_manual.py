@@ -57,7 +57,7 @@ def test_it_tells_values_defaults_and_where_they_come_from() -> None:
     assert ".TP\n--config FILE\nThe configuration file. [environment: KORA_CONFIG, default: kora.toml]\n" in query
     assert ".TP\n--desc\nSort downwards.\n" in query
     assert "kora query [OPTION]... COLLECTION" in found
-    assert "kora apply [OPTION]... insert|update|delete COLLECTION [ID]" in found
+    assert "kora apply [OPTION]... {insert|update|delete} COLLECTION [ID]" in found
     for number in ("0", "1", "2", "78"):
         assert f".TP\n{number}\n" in found["EXIT STATUS"]
 
@@ -82,3 +82,19 @@ def test_the_command_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
         main(["man"])
     assert not ended.value.code
     assert capsys.readouterr().out == manual_page(app)
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("apply", "[OPTIONS] {insert|update|delete} COLLECTION [ID]"),
+        ("kick", "[OPTIONS] [SESSION]"),
+        ("restore", "[OPTIONS] IN.kora"),
+        ("blobs import", "[OPTIONS] FOLDER"),
+        ("status", "[OPTIONS]"),
+    ],
+)
+def test_help_writes_arguments_as_the_page_does(command: str, usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    assert capsys.readouterr().out.startswith(f"Usage: kora {command} {usage}\n")
