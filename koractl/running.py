@@ -17,7 +17,7 @@ from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOptio
 PAGE = 1_000
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 _SIZES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "bytes"))
-_COLUMNS = ("session", "node", "user", "address", "transport", "phase", "age", "lag", "bufferedBytes")
+_COLUMNS = ("session", "node", "user", "address", "transport", "phase", "age", "lag", "buffered")
 
 UserOption = Annotated[str | None, typer.Option(metavar="USER", help="Only sessions of this user.")]
 NodeOption = Annotated[str | None, typer.Option(metavar="NODE", help="Only sessions of this device.")]
@@ -78,7 +78,10 @@ def sessions(
         page = daemon.get("/__kora/sessions", user=user, node=node, address=address, after=after, limit=PAGE)
         found += page["sessions"]
         after = page["next"]
-    write_records(Format.JSON if as_json else Format.TABLE, _COLUMNS, found)
+    if as_json:
+        write_records(Format.JSON, (), found)
+    else:
+        write_records(Format.TABLE, _COLUMNS, map(_for_people, found))
 
 
 def kick(
@@ -131,6 +134,10 @@ def tail(
         sys.stdout.write(f"{json.dumps(line) if as_json else _told(line, after)}\n")
         sys.stdout.flush()
     raise KoraError("the daemon has ended")
+
+
+def _for_people(session: Mapping[str, Any]) -> dict[str, Any]:
+    return {**session, "age": _duration(session["age"]), "buffered": _size(session["bufferedBytes"])}
 
 
 def _told(told: Mapping[str, Any], asked_after: int | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -115,7 +116,14 @@ async def test_sessions_are_listed_and_chosen(kora: Kora, daemon: Daemon) -> Non
     )
     assert "desk" in table.out
     assert "phone" in table.out
+    header, desk = (
+        re.split(r" *[┃│] *", line)[1:-1] for line in table.out.splitlines() if "node" in line or "desk" in line
+    )
+    shown = dict(zip(header, desk, strict=True))
+    assert re.fullmatch(r"\d+ s", shown["age"])
+    assert shown["buffered"] == "0 bytes"
     assert [one["node"] for one in some.json] == ["phone"]
+    assert {type(some.json[0][name]) for name in ("age", "bufferedBytes")} == {float, int}
     assert none.json == []
 
 
