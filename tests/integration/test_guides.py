@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import apsw
 import pytest
 
+from koractl.app import main
 from tests.integration.test_docs import Desk, blocks
 from tests.support.network import connected
 from tests.support.operations import wire_operation
@@ -38,11 +40,16 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     return Desk(tmp_path, capsys)
 
 
-async def test_the_quick_start_can_be_followed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_quick_start_can_be_followed(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     init, first, checked, asked, built = blocks("quick-start.md", "toml", "console")
     desk.take(init)
     desk.take(first)
     server = desk.folder / "server"
+    with pytest.raises(SystemExit, match="0"):
+        main(["config", "check", "--config", str(server / "kora.toml")])
+    printed, complained = capsys.readouterr()
+    assert re.findall(r"^(\w+)$", printed, re.M) == ["todos", "forms", "responses"]
+    assert complained.startswith("kora: doubtful: auth: nobody is held to the scope of the schema")
     (server / "schema.json").write_text(json.dumps(APP_SCHEMA))
     desk.take(checked)
     await _write_a_todo(server)
