@@ -47,13 +47,13 @@ def load_parts(settings: Settings) -> Parts:
     schema = None if settings.schema is None else required_schema(settings)
     validator = None
     if settings.validate is not None:
-        validator = load_hook("validate.python", settings.validate.python, _folder(settings))
+        validator = load_hook("validate.python", settings.validate.python, _folder(settings), ("operation", "context"))
     return Parts(schema, validator, tuple(_load_routes(settings)))
 
 
 def _load_routes(settings: Settings) -> Iterator[OwnRoute]:
     for index, one in enumerate(settings.routes):
-        handle = load_hook(f"routes[{index}].python", one.python, _folder(settings))
+        handle = load_hook(f"routes[{index}].python", one.python, _folder(settings), ("request", "data"))
         yield OwnRoute(one.path, handle, one.timeout, one.concurrency, one.max_body_bytes)
 
 

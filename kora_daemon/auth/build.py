@@ -92,7 +92,7 @@ class _Builder:
         if settings.scopes_from_schema and self._schema is not None:
             return SchemaScoping(self._schema, inside)
         if settings.python_scopes is not None:
-            hook = load_hook("auth.python_scopes", settings.python_scopes, self._folder)
+            hook = load_hook("auth.python_scopes", settings.python_scopes, self._folder, ("user_id", "claims"))
             return HookScoping(hook, settings.timeout, shared=settings.shared_data)
         if settings.scopes is None and not settings.grants:
             return Unrestricted()
@@ -131,7 +131,7 @@ class _Builder:
         )
 
     def _python(self) -> AuthProvider:
-        hook = load_hook("auth.python", self._settings.python or "", self._folder)
+        hook = load_hook("auth.python", self._settings.python or "", self._folder, ("token",))
         return self._hook(about_token(hook), "auth.python")
 
     def _http(self) -> AuthProvider:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,61 @@ def test_a_file_with_problems_says_these_alone(tmp_path: Path) -> None:
         ended: Any = Kora(tmp_path, SCHEMA, toml)("config", "check", *options)
         assert (ended.code, ended.out) == (78, "")
         assert ended.err.startswith("kora: auth.scopes: has 'todo'")
+
+
+HOOKS = """
+import functools
+def on_one(request): pass
+async def on_three(request, data, database: str): pass
+def on_two(request, data, *, retries=3): pass
+def on_any(*arguments): pass
+class On:
+    def method(self, request): pass
+    def __call__(self, request, data): pass
+given = functools.partial(on_three, database="")
+@functools.wraps(on_three)
+def wrapped(*arguments): pass
+on = On()
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ('[[routes]]\npath = "/api"\npython = "{0}:on_one"', "routes[0].python: '{0}:on_one' takes (request), {1}"),
+        (
+            '[[routes]]\npath = "/api"\npython = "{0}:on_three"',
+            "routes[0].python: '{0}:on_three' takes (request, data, database: str), {1}",
+        ),
+        (
+            '[[routes]]\npath = "/api"\npython = "{0}:on.method"',
+            "routes[0].python: '{0}:on.method' takes (request), {1}",
+        ),
+        (
+            '[validate]\npython = "{0}:on_one"',
+            "validate.python: '{0}:on_one' takes (request), expected (operation, context)",
+        ),
+        (
+            '[auth]\nkind = "token"\nsource = "python"\npython = "{0}:on_two"',
+            "auth.python: '{0}:on_two' takes (request, data, *, retries=3), expected (token)",
+        ),
+        *(
+            (f'[[routes]]\npath = "/api"\npython = "{{0}}:{name}"', None)
+            for name in ("on_two", "on_any", "on", "given", "wrapped")
+        ),
+    ],
+)
+def test_code_that_can_not_be_called_as_it_will_be_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, problem: str | None
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    module = f"hooks_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(HOOKS)
+    kora = Kora(tmp_path, SCHEMA, HEAD + table.format(module))
+    for command in (["config", "check"], ["serve", "--check"]):
+        ended = kora(*command)
+        if problem is None:
+            assert ended.code == 0, ended.err
+        else:
+            expected = problem.format(module, "expected (request, data)")
+            assert (ended.code, ended.err) == (78, f"kora: {expected}\n")
