@@ -13,11 +13,8 @@ from kora_daemon.auth.claims import MISSING, ClaimPath, claim_at
 from kora_daemon.auth.contract import (
     ANEW,
     MAX_TOKEN_LENGTH,
-    NOBODY,
     AuthContext,
     Caller,
-    Calls,
-    DirectCalls,
     Grounds,
     Standing,
     token_digest,
@@ -35,6 +32,7 @@ from kora_daemon.auth.jwt import (
 )
 from kora_daemon.auth.key_sets import KeySource, Missing
 from kora_daemon.auth.keys import Key
+from kora_daemon.auth.provider import ScopingProvider
 from kora_daemon.auth.scoping import Scoping
 from kora_daemon.auth.templates import ScopesRefused
 from kora_daemon.auth.verdicts import ACCEPTED_FOR_S, Verdicts
@@ -56,7 +54,7 @@ class JwtGrounds(Grounds):
         self.key_digest = key_digest
 
 
-class JwtProvider:
+class JwtProvider(ScopingProvider):
     """Verifies signatures on the spot, and waits only for keys. `metadata` maps names to the claims that are kept."""
 
     def __init__(
@@ -68,27 +66,11 @@ class JwtProvider:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(scoping, clock)
         self._rules = rules
         self._source = source
-        self._scoping = scoping
         self._metadata = metadata or {}
-        self._clock = clock
-        self._calls: Calls = DirectCalls()
         self._verified: Verdicts[VerifiedToken] = Verdicts()
-
-    def use(self, calls: Calls) -> None:
-        """Fetch keys and ask for scopes with these."""
-        self._calls = calls
-        self._scoping.use(calls)
-
-    @property
-    def minds_scopes(self) -> bool:
-        """Whether nobody is unrestricted unnoticed."""
-        return not self._scoping.is_unrestricted
-
-    async def authenticate(self, token: str) -> AuthContext | None:
-        """The context behind a token."""
-        return await self.judge(token, NOBODY)
 
     async def judge(self, token: str, caller: Caller) -> AuthContext | None:
         """The context behind a token; who shows it does not matter."""

@@ -10,17 +10,15 @@ import structlog
 
 from kora_daemon.auth.contract import (
     ANEW,
-    NOBODY,
     AuthContext,
     Caller,
-    Calls,
-    DirectCalls,
     Grounds,
     Standing,
     token_digest,
 )
 from kora_daemon.auth.jws import Refused
 from kora_daemon.auth.kora_tokens import KoraClaims, KoraTokens, Validated
+from kora_daemon.auth.provider import ScopingProvider
 from kora_daemon.auth.revocations import RevocationList
 from kora_daemon.auth.scoping import HookScoping, ScopeHook, Scoping, Unrestricted
 from kora_daemon.auth.templates import ScopesRefused
@@ -45,7 +43,7 @@ class KoraGrounds(Grounds):
         self.key_digest = key_digest
 
 
-class KoraAuthProvider:
+class KoraAuthProvider(ScopingProvider):
     """Access tokens of `@korajs/auth`, signed with one of `secrets` (newest first).
 
     With `users` the user has to exist and the device must not be revoked (`check_device`), and the device is stamped,
@@ -64,28 +62,12 @@ class KoraAuthProvider:
         revoked: RevocationList | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(_scoping(scopes), clock)
         self._tokens = KoraTokens(secrets)
         self._users = users
-        self._scoping = _scoping(scopes)
         self._check_device = check_device
         self._last_seen = None if users is None else LastSeen(users, touch_interval_s)
         self._revoked = revoked
-        self._clock = clock
-        self._calls: Calls = DirectCalls()
-
-    def use(self, calls: Calls) -> None:
-        """Look users up with these."""
-        self._calls = calls
-        self._scoping.use(calls)
-
-    @property
-    def minds_scopes(self) -> bool:
-        """Whether nobody is unrestricted unnoticed."""
-        return not self._scoping.is_unrestricted
-
-    async def authenticate(self, token: str) -> AuthContext | None:
-        """The context of an access token."""
-        return await self.judge(token, NOBODY)
 
     async def judge(self, token: str, caller: Caller) -> AuthContext | None:
         """The context of an access token; who shows it does not matter. A refused login stamps nothing."""

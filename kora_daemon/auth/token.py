@@ -15,15 +15,13 @@ from kora_daemon.auth.answers import read_answer
 from kora_daemon.auth.contract import (
     ANEW,
     MAX_TOKEN_LENGTH,
-    NOBODY,
     AuthContext,
     Caller,
-    Calls,
-    DirectCalls,
     Grounds,
     Standing,
     token_digest,
 )
+from kora_daemon.auth.provider import ScopingProvider
 from kora_daemon.auth.scoping import Scoping, Unrestricted, call_hook, is_async
 from kora_daemon.auth.templates import ScopesRefused
 from kora_daemon.auth.verdicts import REFUSED_FOR_S, Verdicts
@@ -90,7 +88,7 @@ class HookGrounds(Grounds):
 _REFUSED = AuthContext("")
 
 
-class HookProvider:
+class HookProvider(ScopingProvider):
     """Asks `ask` about a token and its caller; `name` is what the log calls it.
 
     An answer holds for `cache_s`, a refusal for a few seconds, both only for the same caller: it may have mattered.
@@ -110,26 +108,15 @@ class HookProvider:
         shared: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(scoping or Unrestricted(), clock)
         self._ask = ask
-        self._scoping = scoping or Unrestricted()
         self._name = name
         self._timeout_s = timeout_s
         self._cache_s = cache_s
-        self._clock = clock
-        self._calls: Calls = DirectCalls()
         self._verdicts: Verdicts[AuthContext] = Verdicts()
         self._warned = shared
         self.on_close: Callable[[], None] | None = None
         """Ends what `ask` has running."""
-
-    def use(self, calls: Calls) -> None:
-        """Ask with these."""
-        self._calls = calls
-        self._scoping.use(calls)
-
-    async def authenticate(self, token: str) -> AuthContext | None:
-        """The context behind a token."""
-        return await self.judge(token, NOBODY)
 
     async def judge(self, token: str, caller: Caller) -> AuthContext | None:
         """The context behind a token that this caller shows."""
