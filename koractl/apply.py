@@ -16,7 +16,7 @@ from kora_daemon.errors import KoraError
 from kora_daemon.maintenance import apply_write, opened_store
 from kora_daemon.model.record import RecordKey
 from koractl import completion
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption
 
 
 class Change(StrEnum):
@@ -45,10 +45,8 @@ def apply(
         typer.Option("--if", metavar="JSON", help='Only if the record is so: {"votes": {"$lt": 10}}. For updates.'),
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Change a record in the server's name; devices get it as from any other device."""
-    del debug
     fields = _object(sys.stdin.read() if data == "-" else data, "--data")
     intents = _object(atomic, "--atomic")
     if change is Change.UPDATE and condition is not None and record_id is not None:

@@ -13,7 +13,7 @@ from kora_daemon.config import load_settings
 from kora_daemon.errors import KoraError
 from kora_daemon.store_lock import serving
 from koractl.formats import write_outcome
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 from koractl.tables import show_rows_made
 
 
@@ -21,10 +21,8 @@ def backup(
     target: Annotated[Path, typer.Argument(metavar="OUT.kora", help="The file to write; it must not be there yet.")],
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Write the whole log to a file; a daemon may go on meanwhile."""
-    del debug
     with maintenance.opened_store(load_settings(config)) as store:
         size_bytes = maintenance.write_backup(store, target, _now_ms())
     write_outcome(f"Wrote {target}, {size_bytes:,} bytes.", {"file": str(target), "bytes": size_bytes}, as_json=as_json)
@@ -37,10 +35,8 @@ def restore(
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Put a backup in place of everything in the store. It is verified before anything changes."""
-    del debug
     settings = load_settings(config)
     try:
         file = source.open("rb")

@@ -19,7 +19,7 @@ from kora_daemon.bench.rig import Subject, rig
 from kora_daemon.bench.samples import PERCENTILES
 from koractl.commands import Commands
 from koractl.formats import print_table, write_json
-from koractl.options import DebugOption, JsonOption
+from koractl.options import JsonOption
 
 TOKEN_VARIABLE = "KORA_BENCH_TOKEN"  # noqa: S105  a name
 
@@ -86,8 +86,7 @@ def _command(name: str, mode: Mode) -> Callable[..., None]:
     """The command of a mode. Its options are the fields of the load, and then those that all modes have."""
     loads, subjects = fields(mode.load), signature(_subject).parameters
 
-    def command(*, as_json: bool, debug: bool, **given: Any) -> None:  # noqa: ANN401  as the signature below says
-        del debug
+    def command(*, as_json: bool, **given: Any) -> None:  # noqa: ANN401  as the signature below says
         load = mode.load(**{one.name: given[one.name] for one in loads})
         # A daemon that was started for this does not outlive it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -102,7 +101,7 @@ def _command(name: str, mode: Mode) -> Callable[..., None]:
     shared = get_type_hints(_subject, include_extras=True)
     options = [_parameter(one.name, _annotation(one, mode.load), one.default) for one in loads]
     options += [_parameter(one, shared[one], parameter.default) for one, parameter in subjects.items()]
-    options += [_parameter("as_json", JsonOption, False), _parameter("debug", DebugOption, False)]
+    options.append(_parameter("as_json", JsonOption, False))
     # What typer and the manual go by.
     command.__signature__ = Signature(options)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in options}

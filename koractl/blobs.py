@@ -16,7 +16,7 @@ from kora_daemon.store.blobs.contract import BlobEntry
 from kora_daemon.store.blobs.gc import Tally
 from koractl.commands import Commands
 from koractl.formats import Format, Record, write_outcome, write_records
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 
 app = Commands(help="Files: what is kept, whether it is whole, deleting what nothing refers to.", no_args_is_help=True)
 
@@ -37,10 +37,8 @@ def gc(
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Delete what no record refers to, and has not for the grace period; a daemon may go on meanwhile."""
-    del debug
     settings = load_settings(config)
     days = settings.blobs.gc_grace_days if grace is None else grace
     swept = blob_upkeep.delete_unused(settings, days, dry=dry_run, despite_encryption=despite_encryption)
@@ -53,9 +51,8 @@ def gc(
 
 
 @app.command("list")
-def list_all(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG, debug: DebugOption = False) -> None:
+def list_all(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print every blob: its hash, bytes, when it was stored and, if so, since when it is known to be unused."""
-    del debug
     with blob_upkeep.opened_blobs(load_settings(config)) as blobs:
         if as_json:
             write_records(Format.JSON, (), map(_described, blobs.entries()))
@@ -72,10 +69,8 @@ def verify(
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Read every blob and compare it with its hash; exit code 1 if one is damaged."""
-    del debug
     checked, found = 0, []
     with blob_upkeep.opened_blobs(load_settings(config)) as blobs:
         for entry, is_damaged in blob_upkeep.damaged(blobs, delete=delete):
@@ -97,10 +92,8 @@ def import_folder(
     ],
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Take files over that were kept elsewhere; each is checked. May be run again."""
-    del debug
     settings = load_settings(config)
     counts: Counter[str] = Counter(imported=0, known=0, damaged=0, tooLarge=0, noRoom=0)
     with blob_upkeep.opened_blobs(settings) as blobs:

@@ -13,15 +13,14 @@ from koractl.access import write_access, write_access_json
 from koractl.checks import check_settings
 from koractl.commands import Commands
 from koractl.formats import write_json
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 
 app = Commands(help="Show or check the configuration.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command()
-def show(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG, debug: DebugOption = False) -> None:
+def show(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print the configuration in force as TOML, secrets masked."""
-    del debug
     settings = load_settings(config)
     if as_json:
         write_json({"settings": effective_values(settings), "origins": settings.origins})
@@ -33,10 +32,8 @@ def show(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG, deb
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Say who may read and write what as JSON.")] = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Say everything that is wrong with the configuration; if nothing is, who may read and write what."""
-    del debug
     settings = load_settings(config)
     schema = check_settings(settings)
     if as_json:
@@ -47,10 +44,9 @@ def check(
 
 
 @app.command()
-def schema(debug: DebugOption = False) -> None:
+def schema() -> None:
     """Print a JSON Schema of the configuration file, for editors: completion, explanations, checks while typing.
 
     The file's first line names it, such as #:schema kora.schema.json
     """
-    del debug
     typer.echo(config_schema_text(), nl=False)

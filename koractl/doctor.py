@@ -12,17 +12,16 @@ from kora_daemon.doctor.checks import Severity
 from kora_daemon.doctor.examination import Diagnosis
 from kora_daemon.log import configure
 from koractl.formats import print_table, write_json
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 
 _STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAILURE: "bold red"}
 
 
-def doctor(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG, debug: DebugOption = False) -> None:
+def doctor(as_json: JsonOption = False, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Check the configuration against this host, the database and the network; exit with 1 when something fails.
 
     Changes nothing, and needs no running daemon. Run it as the daemon's user, who may do what the daemon may.
     """
-    del debug
     # Here, since it brings along all that is looked at: databases, certificates.
     from kora_daemon.doctor.rounds import diagnose  # noqa: PLC0415
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from koractl.asking import UrlOption, running_daemon
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 
 
 def explain(
@@ -17,10 +17,8 @@ def explain(
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
-    debug: DebugOption = False,
 ) -> None:
     """Say why an operation was or was not delivered to a device; needs a running daemon."""
-    del debug
     found = running_daemon(config, url).get("/__kora/explain", node=node, op=op)
     if as_json:
         typer.echo(json.dumps(found))

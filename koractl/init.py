@@ -11,15 +11,12 @@ import typer
 
 from kora_daemon.config.json_schema import SCHEMA_FILE, config_schema_text
 from kora_daemon.errors import KoraError
-from koractl.options import DebugOption
 
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made when it is not there.")] = Path(),
-    debug: DebugOption = False,
 ) -> None:
     """Write a commented kora.toml, what editors know it by, and a sample schema.json; never overwrite a file."""
-    del debug
     config = folder / "kora.toml"
     if not _write(config, _sample("kora.toml")):
         raise KoraError(f"{config} is there already and was left as it is; delete it first, or name another folder")

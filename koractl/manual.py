@@ -17,7 +17,6 @@ import typer
 from typer.models import ArgumentInfo, OptionInfo
 
 from kora_daemon.version import VERSION
-from koractl.options import DebugOption
 
 _ABOUT = """\
 Devices of an app written with Kora.js keep their data with them and sync through the daemon. It is configured by one
@@ -56,9 +55,8 @@ _SIGNALS = (
 )
 
 
-def man(debug: DebugOption = False) -> None:
+def man() -> None:
     """Print the manual page, for man -l - and the like."""
-    del debug
     # Here, since the app has `man` in it.
     from koractl.app import app  # noqa: PLC0415
 

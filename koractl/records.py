@@ -18,7 +18,7 @@ from kora_daemon.parts import required_schema
 from kora_daemon.store.contract import Store
 from koractl import completion
 from koractl.formats import Format, write_outcome, write_records
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 
 CollectionArgument = Annotated[
     str,
@@ -47,10 +47,8 @@ def query(
     form: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Read a collection."""
-    del debug
     with _readable(config) as (store, schema):
         found = checked_collection(schema, collection)
         asked = RecordQuery(_conditions(found, where), order_by, desc, limit, offset, include_deleted)
@@ -65,10 +63,8 @@ def count(
     where: WhereOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Say how many records of a collection there are."""
-    del debug
     with _readable(config) as (store, schema):
         found = checked_collection(schema, collection)
         number = store.count_collection(collection, _conditions(found, where))

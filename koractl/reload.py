@@ -7,17 +7,15 @@ import typer
 from kora_daemon.errors import ConfigError
 from koractl.asking import UrlOption, running_daemon
 from koractl.formats import write_json
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 
 
 def reload(
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
-    debug: DebugOption = False,
 ) -> None:
     """Let a running daemon read its configuration again; nobody is disconnected, and bad ones change nothing."""
-    del debug
     outcome = running_daemon(config, url).post("/__kora/reload")
     if as_json:
         write_json(outcome)

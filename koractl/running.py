@@ -12,7 +12,7 @@ import typer
 from kora_daemon.errors import KoraError
 from koractl.asking import UrlOption, running_daemon
 from koractl.formats import Format, write_json, write_outcome, write_records
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 
 PAGE = 1_000
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -28,10 +28,8 @@ def status(
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
-    debug: DebugOption = False,
 ) -> None:
     """Show how a running daemon is."""
-    del debug
     daemon = running_daemon(config, url)
     found = daemon.get("/__kora/status")
     if as_json:
@@ -67,10 +65,8 @@ def sessions(
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
-    debug: DebugOption = False,
 ) -> None:
     """List who is connected to a running daemon."""
-    del debug
     daemon = running_daemon(config, url)
     found: list[dict[str, Any]] = []
     after: int | None = 0
@@ -95,10 +91,8 @@ def kick(
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
-    debug: DebugOption = False,
 ) -> None:
     """Close sessions of a running daemon; without --refuse they come again."""
-    del debug
     daemon, refusal = running_daemon(config, url), 1 if refuse else None
     if session is not None:
         if user or node or address:
@@ -124,10 +118,8 @@ def tail(
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
     url: UrlOption = None,
-    debug: DebugOption = False,
 ) -> None:
     """Follow the operations that a running daemon stores, as they come."""
-    del debug
     daemon = running_daemon(config, url)
     wanted = {"collection": collection, "record": record, "node": node, "type": kind}
     for line in daemon.lines("/__kora/tail", **wanted, after=after, data=1 if data else None):

@@ -9,7 +9,7 @@ import typer
 from kora_daemon.config import load_settings
 from koractl.access import write_access
 from koractl.checks import check_settings
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption
 
 
 def serve(
@@ -17,10 +17,8 @@ def serve(
     check: Annotated[
         bool, typer.Option("--check", help="Check the configuration, say who may read and write what, and exit.")
     ] = False,
-    debug: DebugOption = False,
 ) -> None:
     """Run the daemon until a signal ends it."""
-    del debug
     settings = load_settings(config)
     if check:
         schema = check_settings(settings)

@@ -13,7 +13,7 @@ from kora_daemon.parts import required_schema
 from kora_daemon.store.contract import Store
 from koractl import completion
 from koractl.formats import write_json, write_outcome
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption, JsonOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 
 
 def migrate(
@@ -23,10 +23,8 @@ def migrate(
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Create or upgrade the tables to the schema file; the log keeps everything in any case."""
-    del debug
     settings = load_settings(config)
     schema = required_schema(settings)
     with maintenance.opened_store(settings, _say) as store:
@@ -57,10 +55,8 @@ def backfill(
     ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Make the rows of the tables again from the log; one that was interrupted goes on where it was."""
-    del debug
     settings = load_settings(config)
     schema = required_schema(settings)
     with maintenance.opened_store(settings, _say) as store:

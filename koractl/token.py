@@ -17,7 +17,7 @@ from kora_daemon.config import load_settings
 from kora_daemon.config.auth import SYMMETRIC, AuthSettings, JwtSettings
 from kora_daemon.errors import AuthUnavailable, KoraError
 from koractl.commands import Commands
-from koractl.options import DEFAULT_CONFIG, ConfigOption, DebugOption
+from koractl.options import DEFAULT_CONFIG, ConfigOption
 
 app = Commands(help="Issue or verify tokens.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -25,7 +25,7 @@ _JWT_LIFETIME_S = 15 * 60.0
 
 
 @app.command()
-def issue(  # noqa: PLR0913, PLR0917  the options of a command are the parameters of its function
+def issue(
     user: Annotated[str, typer.Option(metavar="ID", help="The user id.")],
     device: Annotated[
         str | None, typer.Option(metavar="ID", help="The device id; device-USER unless given. @korajs/auth only.")
@@ -43,10 +43,8 @@ def issue(  # noqa: PLR0913, PLR0917  the options of a command are the parameter
         typer.Option(metavar="NAME=TEXT", help="One more claim, or NAME:=JSON; may be repeated. JWTs only."),
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Print a new token, for scripts and tests."""
-    del debug
     auth = _auth(config)
     if not user:
         raise typer.BadParameter("is empty, expected a user id", param_hint="--user")
@@ -72,13 +70,12 @@ def verify(
     ] = "-",  # noqa: S107  a dash, no password
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON; it is so anyway.")] = True,
     config: ConfigOption = DEFAULT_CONFIG,
-    debug: DebugOption = False,
 ) -> None:
     """Print a token's claims, the verdict and the reason; exit with 1 when it is refused.
 
     Looks at the token alone: not at user tables, revocation lists or scopes.
     """
-    del as_json, debug
+    del as_json
     auth = _auth(config)
     given = sys.stdin.read().strip() if token == "-" else token  # noqa: S105  a dash, no password
     reason = _reason(auth, given)

@@ -10,7 +10,7 @@ import typer
 from msgspec import to_builtins
 
 from koractl.formats import write_json
-from koractl.options import DebugOption, JsonOption
+from koractl.options import JsonOption
 
 if TYPE_CHECKING:
     from kora_daemon.torture.campaign import Campaign
@@ -33,13 +33,11 @@ def torture(
     store: Annotated[Store, typer.Option(help="Where the daemons keep their log.")] = Store.MEMORY,
     processes: Annotated[int, typer.Option(min=0, help="Beside each other; 0 = one for each core.")] = 0,
     as_json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Simulate daemons, devices, networks and disks, let everything go wrong that can, and check what comes of it.
 
     Needs no daemon and no network. Exits with 1 when a seed fails, and says how to see that one again.
     """
-    del debug
     # Here, since it brings along the server.
     from kora_daemon.torture.campaign import run_campaign  # noqa: PLC0415
 

@@ -6,12 +6,11 @@ import typer
 
 from kora_daemon.version import VERSION
 from koractl.formats import write_outcome
-from koractl.options import DebugOption, JsonOption
+from koractl.options import JsonOption
 
 
-def version(as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def version(as_json: JsonOption = False) -> None:
     """Print the version."""
-    del debug
     write_outcome(f"kora {VERSION}", {"version": VERSION}, as_json=as_json)
 
 

@@ -43,6 +43,7 @@ def test_it_has_every_command_with_all_its_options() -> None:
     pages = {heading.partition(" [")[0]: text for heading, text in sections().items() if heading.startswith("kora ")}
     assert list(pages) == [name for name, _ in commands(root)]
     for name, command in commands(root):
+        assert ["--debug"] in [parameter.opts for parameter in command.params]
         for parameter in command.params:
             if parameter.param_type_name == "option" and parameter.opts not in (["--debug"], ["--help"]):
                 assert re.search(rf"^\.TP\n{', '.join(parameter.opts)}( |$)", pages[name], re.M), (name, parameter.opts)
