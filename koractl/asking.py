@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ ANSWER_TIMEOUT_S = 30.0
 TOKEN_VARIABLE = "KORA_ADMIN_TOKEN"  # noqa: S105  a name
 _TLS = ("https", "wss")
 _PLAIN = ("http", "ws")
+_NO_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 UrlOption = Annotated[
     str | None,
@@ -104,8 +106,8 @@ class RunningDaemon:
         return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWER_TIMEOUT_S)
 
     @property
-    def _headers(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self._token}"} if self._token else {}
+    def _headers(self) -> dict[str, bytes]:
+        return {"authorization": b"Bearer " + os.fsencode(self._token)} if self._token else {}
 
     def _unreachable(self, error: Exception) -> str:
         if isinstance(self.place, str):
@@ -119,10 +121,18 @@ def _text(line: bytes) -> str:
     return line.decode("utf-8", "replace").strip("\r\n")
 
 
+def _token_of_the_environment() -> str:
+    """The token, none when it is empty. Raises KoraError, which does not repeat it, for what no header can carry."""
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if _NO_HEADER.search(token):
+        raise KoraError(f"{TOKEN_VARIABLE} holds a line break or another control character; set it to the token alone")
+    return token
+
+
 def running_daemon(config: Path, url: str | None) -> RunningDaemon:
     """The daemon that a command's options name. Raises KoraError and ConfigError."""
     if url is not None:
-        return RunningDaemon(url, os.environ.get(TOKEN_VARIABLE))
+        return RunningDaemon(url, _token_of_the_environment())
     settings = load_settings(config)
     path = settings.control_socket
     if path is None:

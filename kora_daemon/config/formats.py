@@ -104,6 +104,22 @@ def secret_of(least: int) -> Kind[str]:
     )
 
 
+_UNSENDABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def bearer_token() -> Kind[str]:
+    """A token that comes in an HTTP header, which carries no white space around it: it does not count here either."""
+    shape = text()
+
+    def parse(value: object, base: Path) -> str:
+        token = shape.parse(value.strip(" \t\r\n") if isinstance(value, str) else value, base)
+        if _UNSENDABLE.search(token):
+            raise Unfit("a text that a header can carry: without line breaks and other control characters")
+        return token
+
+    return Kind(shape.expects, parse, schema=shape.schema)
+
+
 def mask_url(given: object) -> str:
     """A URL or libpq keyword string without user, password and parameters; hides too much rather than too little."""
     without_user = re.sub(r"(?s)^([A-Za-z][\w+.-]*://)?.*@", r"\1***@", str(given))

@@ -184,16 +184,19 @@ class AdminSettings:
     """`[admin]`: bearer tokens of the operational endpoints; without admin_token they answer on loopback only."""
 
     admin_token: str | None = optional(
-        text(), "${KORA_ADMIN_TOKEN}", "Token for status, events and dashboard.", secret=True
+        formats.bearer_token(), "${KORA_ADMIN_TOKEN}", "Token for status, events and dashboard.", secret=True
     )
     metrics_token: str | None = optional(
-        text(), "${KORA_METRICS_TOKEN}", "Token for metrics; without it admin_token.", secret=True
+        formats.bearer_token(), "${KORA_METRICS_TOKEN}", "Token for metrics; without it admin_token.", secret=True
     )
     backup_token: str | None = optional(
-        text(), "${KORA_BACKUP_TOKEN}", "Token for backup export and import; without it admin_token.", secret=True
+        formats.bearer_token(),
+        "${KORA_BACKUP_TOKEN}",
+        "Token for backup export and import; without it admin_token.",
+        secret=True,
     )
     data_token: str | None = optional(
-        text(), "${KORA_DATA_TOKEN}", "Token for the data API; without it that API is off.", secret=True
+        formats.bearer_token(), "${KORA_DATA_TOKEN}", "Token for the data API; without it that API is off.", secret=True
     )
     max_import_bytes: int = key(
         integer(1, 2**40),

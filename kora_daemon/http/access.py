@@ -73,7 +73,7 @@ class Access:
 
 def _is_bearer(request: Request, token: str) -> bool:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    return hmac.compare_digest(given.strip().encode("latin-1"), token.encode()) and scheme.lower() == "bearer"
+    return hmac.compare_digest(given.strip(" \t").encode("latin-1"), token.encode()) and scheme.lower() == "bearer"
 
 
 def _is_signed_in(request: Request, token: str) -> bool:

@@ -67,6 +67,27 @@ def test_a_wrong_token_is_refused_in_words(kora: Kora, daemon: Daemon, monkeypat
     assert "wrong" not in ended.err
 
 
+@pytest.mark.parametrize("around", ["{}\n", " {}\r\n"])
+def test_white_space_around_the_token_does_not_count(
+    kora: Kora, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, around: str
+) -> None:
+    monkeypatch.setenv("KORA_ADMIN_TOKEN", around.format(TOKEN))
+    assert kora("status", "--json", "--url", url(daemon)).json["version"]
+
+
+def test_a_token_that_no_header_carries_is_not_repeated(kora: Kora, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KORA_ADMIN_TOKEN", "first\nsecond")
+    ended = kora("status", "--url", "http://127.0.0.1:1")
+    assert ended.code == 1
+    assert ended.err.startswith("kora: KORA_ADMIN_TOKEN holds a line break")
+    assert "first" not in ended.err + ended.out
+
+
+def test_a_token_of_any_script_is_sent_as_it_is(kora: Kora, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KORA_ADMIN_TOKEN", "ключ")
+    assert "401" in kora("status", "--url", url(daemon)).err
+
+
 @pytest.mark.parametrize("place", ["ftp://x", "127.0.0.1:4567"])
 def test_what_is_no_url_is_said(kora: Kora, place: str) -> None:
     ended = kora("explain", "--node", "a", "--op", "b", "--url", place)

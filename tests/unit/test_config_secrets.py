@@ -148,3 +148,17 @@ def test_tokens_and_headers_are_masked_too(tmp_path: Path) -> None:
 )
 def test_a_url_is_shown_without_what_may_be_secret(url: str, shown: str) -> None:
     assert mask_url(url) == shown
+
+
+def test_white_space_around_a_bearer_token_does_not_count(tmp_path: Path) -> None:
+    admin = load(tmp_path, '[admin]\nadmin_token = "${A}"\nmetrics_token = " b c\\r\\n"', {"A": f"{CANARY}\n"}).admin
+    assert (admin.admin_token, admin.metrics_token) == (CANARY, "b c")
+
+
+@pytest.mark.parametrize("path", [path for path in SECRETS if path.startswith("admin.")])
+@pytest.mark.parametrize("token", [f"{CANARY}\nb", f"\x00{CANARY}", f"{CANARY}\udc80", " \n"])
+def test_a_bearer_token_that_no_header_carries_is_refused(tmp_path: Path, path: str, token: str) -> None:
+    [found] = problems(tmp_path, f'[admin]\n{path.removeprefix("admin.")} = "${{A}}"', {"A": token})
+    assert found.startswith(f"{path} (")
+    assert ("expected a text that a header can carry" in found) == (token != " \n")
+    assert "canary" not in found
