@@ -21,7 +21,7 @@ The map, from the edge inwards. Data flows down this list, answers flow back up.
     store            log and records: contract, memory, SQLite, PostgreSQL; blobs
     materialization  operations -> records: fold, columns, shapes, stamps, the plan of an upgrade
     model            what Kora talks about: operation, record, schema, clock, identity, causal order, view
-    config, log, errors
+    config, conninfo, log, errors
 
 As a library: build a `SyncServer` from a store and a provider, `start` it in a nursery, hand it connections.
 """

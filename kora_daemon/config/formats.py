@@ -149,7 +149,22 @@ def _is_postgres(given: str) -> bool:
 def postgres() -> Kind[str]:
     """What libpq calls a connection string."""
     shape = kind_of_text('a URL that begins with "postgresql://", or "host=… dbname=…"', _is_postgres)
-    return Kind(shape.expects, shape.parse, mask=mask_url, schema=shape.schema)
+
+    def parse(value: object, base: Path) -> str:
+        return _for_libpq(shape.parse(value, base))
+
+    return Kind(shape.expects, parse, mask=mask_url, schema=shape.schema)
+
+
+def _for_libpq(given: str) -> str:
+    # Here, so that nobody else waits for the driver.
+    from kora_daemon.conninfo import BadConninfo, parameters  # noqa: PLC0415
+
+    try:
+        parameters(given)
+    except BadConninfo as bad:
+        raise Unfit(str(bad)) from None
+    return given
 
 
 def user_database() -> Kind[str]:
@@ -161,7 +176,7 @@ def user_database() -> Kind[str]:
             return f"sqlite:{base / value.removeprefix('sqlite:')}"
         if not isinstance(value, str) or (value and not _is_postgres(value)):
             raise Unfit(expects)
-        return value
+        return _for_libpq(value) if value else value
 
     return Kind(expects, parse, mask=mask_url, schema={"type": "string"})
 

@@ -162,3 +162,35 @@ def test_a_bearer_token_that_no_header_carries_is_refused(tmp_path: Path, path: 
     assert found.startswith(f"{path} (")
     assert ("expected a text that a header can carry" in found) == (token != " \n")
     assert "canary" not in found
+
+
+@pytest.mark.parametrize("key", ["[store]\nkind = 'postgres'\nurl", "[auth]\nkind = 'kora'\n[auth.kora]\ndatabase"])
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://u:p@CANARY@127.0.0.1:1/db", "write @ in a password as %40"),
+        ("postgresql://u:p/CANARY@127.0.0.1:1/db", "write @ in a password as %40"),
+        ("postgresql://u:CANARY/db", "a whole number as port"),
+        ("postgresql://u:1/CANARY/db", "the name of a database alone as dbname"),
+        ("dbname=postgresql://u:CANARY@h/db", "the name of a database alone as dbname"),
+        ("postgresql://u:CANARY@[::1]x/db", 'unexpected character "…"'),
+        ("host=h password=p CANARY", 'missing "…"'),
+        ("host=127.0.0.1 port=1 nosuchopt=1", 'invalid connection option "nosuchopt"'),
+        ("postgresql://h/db?nosuchopt=1", 'invalid URI query parameter: "nosuchopt"'),
+    ],
+)
+def test_a_connection_string_that_would_tell_its_password_or_is_none_is_refused(
+    tmp_path: Path, key: str, url: str, expected: str
+) -> None:
+    found = problems(tmp_path, f'{key} = "{url}"')
+    [said] = [one for one in found if ".url" in one or ".database" in one]
+    assert expected in said
+    assert "CANARY" not in "".join(found)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:a%40b%2Fc@h:5,k:6/db?user=a@b", "postgres://%2Frun%2Fdb/x", "host=a,b port=1,2 password=a@b"],
+)
+def test_other_connection_strings_are_taken(tmp_path: Path, url: str) -> None:
+    assert load(tmp_path, f'[store]\nkind = "postgres"\nurl = "{url}"').store.url == url

@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeVar
 
 import psycopg
 from msgspec import Struct
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.types.numeric import Int8Dumper
 
+from kora_daemon.conninfo import BadConninfo, parameters
 from kora_daemon.errors import StoreError, StoreUnavailable
 from kora_daemon.store.postgres.errors import NoAnswer, translating
 
@@ -88,10 +89,9 @@ class Session(Struct, frozen=True):
 
     def _parameters(self) -> dict[str, Any]:
         try:
-            return conninfo_to_dict(self.url)
-        except psycopg.ProgrammingError:
-            # Its words may quote the password.
-            raise StoreError("the PostgreSQL URL is malformed; write postgresql://USER@HOST/DATABASE") from None
+            return parameters(self.url)
+        except BadConninfo as bad:
+            raise StoreError(f"the PostgreSQL URL is malformed; expected {bad}") from None
 
     def _settings(self, role: Role) -> dict[str, str]:
         idle_s = self.idle_timeout_s if role == "writer" else READER_IDLE_S

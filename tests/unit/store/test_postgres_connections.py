@@ -417,3 +417,9 @@ def test_numbers_that_a_database_has_forgotten_are_not_given_again() -> None:
     with store.transaction() as tx:
         assert tx.append(operations(range(4, 5)), RECEIVED_AT_MS) == [4]
     store.close()
+
+
+def test_a_url_with_an_unescaped_password_is_refused_and_not_repeated() -> None:
+    with pytest.raises(StoreError, match="write @ in a password as %40") as refused:
+        PostgresStore("postgresql://u:p@CANARY@127.0.0.1:1/db").open()
+    assert "CANARY" not in str(refused.value)
