@@ -18,7 +18,9 @@ from koractl.tables import show_rows_made
 
 
 def backup(
-    target: Annotated[Path, typer.Argument(metavar="OUT.kora", help="The file to write; it must not be there yet.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.kora", readable=False, help="The file to write; it must not be there yet.")
+    ],
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
@@ -29,7 +31,10 @@ def backup(
 
 
 def restore(
-    source: Annotated[Path, typer.Argument(metavar="IN.kora", help="A backup, of this server or the TypeScript one.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN.kora", readable=False, help="A backup, of this server or the TypeScript one."),
+    ],
     merge: Annotated[
         bool, typer.Option("--merge", help="Add what is missing instead; a daemon may go on meanwhile.")
     ] = False,

@@ -88,7 +88,8 @@ def verify(
 @app.command("import")
 def import_folder(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Of the TypeScript server's file store, or of ours.")
+        Path,
+        typer.Argument(metavar="FOLDER", readable=False, help="Of the TypeScript server's file store, or of ours."),
     ],
     as_json: JsonOption = False,
     config: ConfigOption = DEFAULT_CONFIG,

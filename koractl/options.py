@@ -21,9 +21,10 @@ def _remember_debug(context: typer.Context, debug: bool) -> None:
     invocation.debug = invocation.debug or debug
 
 
+# Here and elsewhere readable=False: who reads the file says what is wrong with it, which is no error of usage.
 ConfigOption = Annotated[
     Path,
-    typer.Option("--config", metavar="FILE", envvar="KORA_CONFIG", help="The configuration file."),
+    typer.Option("--config", metavar="FILE", envvar="KORA_CONFIG", readable=False, help="The configuration file."),
 ]
 
 DebugOption = Annotated[

@@ -47,6 +47,8 @@ def _document(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         problem = "there is no such file; `kora init` writes one, --config names another"
+    except PermissionError:
+        problem = "this user may not read the file; run kora as one who may, or name another file by --config"
     except OSError as exc:
         problem = f"the file can't be read: {exc.strerror}"
     except UnicodeDecodeError as exc:

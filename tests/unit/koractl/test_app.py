@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -75,6 +77,22 @@ def test_a_missing_file_is_a_configuration_error_that_names_init(kora: Run) -> N
             "",
             "kora: kora.toml: there is no such file; `kora init` writes one, --config names another\n",
         )
+
+
+def test_a_file_that_this_user_may_not_read_is_a_configuration_error(
+    kora: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    # What the system says to anybody but root.
+    monkeypatch.setattr(os, "access", lambda *_args, **_options: False)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    Path("kora.toml").write_text("")
+    for command in (["serve"], ["config", "check"], ["backup", "out.kora"]):
+        code, out, err = kora(*command)
+        assert (code, out) == (78, "")
+        assert err.startswith("kora: kora.toml: this user may not read the file; run kora as one who may")
 
 
 def test_every_problem_is_a_line_on_stderr(kora: Run) -> None:
