@@ -8,33 +8,37 @@ import traceback
 from collections.abc import Iterator
 from typing import Annotated, NoReturn
 
-import typer
+from koractl import EXIT_INTERRUPTED
 
-from kora_daemon.errors import ConfigError, KoraError
-from koractl import (
-    apply,
-    backups,
-    bench,
-    blobs,
-    config,
-    doctor,
-    explain,
-    init,
-    manual,
-    records,
-    reload,
-    running,
-    serve,
-    tables,
-    token,
-    torture,
-    version,
-)
-from koractl.commands import Commands
-from koractl.options import DebugOption, Invocation
+try:
+    import typer
+
+    from kora_daemon.errors import ConfigError, KoraError
+    from koractl import (
+        apply,
+        backups,
+        bench,
+        blobs,
+        config,
+        doctor,
+        explain,
+        init,
+        manual,
+        records,
+        reload,
+        running,
+        serve,
+        tables,
+        token,
+        torture,
+        version,
+    )
+    from koractl.commands import Commands
+    from koractl.options import DebugOption, Invocation
+except KeyboardInterrupt:  # most of the first second is spent here
+    sys.exit(EXIT_INTERRUPTED)
 
 EXIT_FAILURE = 1
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141  # as of a program that SIGPIPE ends
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
 

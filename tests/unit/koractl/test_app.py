@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -208,3 +209,38 @@ def test_a_start_waits_for_nothing_that_draws() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"
+
+
+def started(folder: Path, module: str, number: signal.Signals, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A `kora` to which a signal comes while it imports this module."""
+    program = f"""
+import os, runpy, sys
+
+class Watching:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), {number:d})
+
+sys.meta_path.insert(0, Watching())
+sys.argv[0] = "kora"
+runpy.run_module("koractl", run_name="__main__")
+"""
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("module", ["structlog", "typer", "kora_daemon.errors", "koractl.version"])
+def test_an_interrupted_start_says_nothing(tmp_path: Path, module: str) -> None:
+    ended = started(tmp_path, module, signal.SIGINT, "version")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_a_reload_that_comes_too_early_ends_no_daemon(tmp_path: Path) -> None:
+    assert started(tmp_path, "typer", signal.SIGHUP, "--debug", "serve", "--check").returncode == 78  # there is no file
+    assert started(tmp_path, "typer", signal.SIGHUP, "config", "check").returncode == -signal.SIGHUP
