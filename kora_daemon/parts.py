@@ -14,6 +14,7 @@ from kora_daemon.auth.start_checks import scoped_fields
 from kora_daemon.auth.users import UserDirectory
 from kora_daemon.config import Settings
 from kora_daemon.config.auth import AuthSettings
+from kora_daemon.config.origins import with_origins
 from kora_daemon.config.settings import StoreSettings
 from kora_daemon.errors import ConfigError
 from kora_daemon.hooks import load_hook
@@ -46,9 +47,12 @@ def load_parts(settings: Settings) -> Parts:
     """Read the schema file and import the app's callables. Raises ConfigError."""
     schema = None if settings.schema is None else required_schema(settings)
     validator = None
-    if settings.validate is not None:
-        validator = load_hook("validate.python", settings.validate.python, _folder(settings), ("operation", "context"))
-    return Parts(schema, validator, tuple(_load_routes(settings)))
+    with with_origins(settings):
+        if settings.validate is not None:
+            validator = load_hook(
+                "validate.python", settings.validate.python, _folder(settings), ("operation", "context")
+            )
+        return Parts(schema, validator, tuple(_load_routes(settings)))
 
 
 def _load_routes(settings: Settings) -> Iterator[OwnRoute]:
@@ -67,7 +71,10 @@ def build_auth(settings: Settings, parts: Parts) -> AuthProvider:
     users = build_users(settings.auth)
     folder = _folder(settings)
     try:
-        return build_provider(settings.auth, schema=parts.schema, folder=folder, users=users, key_sets=parts.key_sets)
+        with with_origins(settings):
+            return build_provider(
+                settings.auth, schema=parts.schema, folder=folder, users=users, key_sets=parts.key_sets
+            )
     except BaseException:
         if users is not None:
             users.close()

@@ -10,7 +10,7 @@ from kora_daemon.config import load_settings
 from kora_daemon.config.json_schema import config_schema_text
 from kora_daemon.config.shown import effective_toml, effective_values
 from koractl.access import write_access, write_access_json
-from koractl.checks import check_settings
+from koractl.checks import check_settings, valid_settings
 from koractl.commands import Commands
 from koractl.formats import write_json
 from koractl.options import DEFAULT_CONFIG, ConfigOption, JsonOption
@@ -34,7 +34,7 @@ def check(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Say everything that is wrong with the configuration; if nothing is, who may read and write what."""
-    settings = load_settings(config)
+    settings = valid_settings(config)
     schema = check_settings(settings)
     if as_json:
         write_access_json(settings.auth, schema)

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from kora_daemon.config import load_settings
 from koractl.access import write_access
-from koractl.checks import check_settings
+from koractl.checks import check_settings, valid_settings
 from koractl.options import DEFAULT_CONFIG, ConfigOption
 
 
@@ -19,7 +18,7 @@ def serve(
     ] = False,
 ) -> None:
     """Run the daemon until a signal ends it."""
-    settings = load_settings(config)
+    settings = valid_settings(config)
     if check:
         schema = check_settings(settings)
         typer.echo(f"{config} is fine.")

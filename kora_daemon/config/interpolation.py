@@ -27,18 +27,26 @@ def interpolate(value: object, environ: Mapping[str, str]) -> object:
 
     A name that is not in the environment may be that of a credential: a file in `$CREDENTIALS_DIRECTORY`, of which one
     newline at the end is left out. As in a shell, the default after `:-` counts for an unset and for an empty one.
-    Raises `Unresolved` for an unset one without default and for a `${` that begins no reference.
+    Raises `Unresolved` for all unset ones without default together, and for a `${` that begins no reference.
     """
+    unset: dict[str, None] = {}
+    found = _filled_in(value, environ, unset)
+    if unset:
+        raise Unresolved(_unset_sentence(list(unset), environ))
+    return found
+
+
+def _filled_in(value: object, environ: Mapping[str, str], unset: dict[str, None]) -> object:
     if isinstance(value, dict):
-        return {name: interpolate(one, environ) for name, one in value.items()}
+        return {name: _filled_in(one, environ, unset) for name, one in value.items()}
     if isinstance(value, list):
-        return [interpolate(one, environ) for one in value]
+        return [_filled_in(one, environ, unset) for one in value]
     if isinstance(value, str):
-        return _REFERENCE.sub(lambda found: _replacement(found, environ), value)
+        return _REFERENCE.sub(lambda found: _replacement(found, environ, unset), value)
     return value
 
 
-def _replacement(found: re.Match[str], environ: Mapping[str, str]) -> str:
+def _replacement(found: re.Match[str], environ: Mapping[str, str], unset: dict[str, None]) -> str:
     name, default = found["name"], found["default"]
     if found["literal"]:
         return "${"
@@ -51,9 +59,20 @@ def _replacement(found: re.Match[str], environ: Mapping[str, str]) -> str:
     if default is not None:
         return value or default.removeprefix(":-")
     if value is None:
-        also = ", nor is there a credential of that name" if folder else ""
-        raise Unresolved(f"the environment variable {name} is not set{also}; set it, or write ${{{name}:-default}}")
+        unset[name] = None
+        return ""
     return value
+
+
+def _unset_sentence(names: list[str], environ: Mapping[str, str]) -> str:
+    has_credentials = bool(environ.get("CREDENTIALS_DIRECTORY"))
+    if len(names) == 1:
+        also = ", nor is there a credential of that name" if has_credentials else ""
+        return f"the environment variable {names[0]} is not set{also}; set it, or write ${{{names[0]}:-default}}"
+    also = ", nor are there credentials of these names" if has_credentials else ""
+    return (
+        f"the environment variables {', '.join(names)} are not set{also}; set them, or write ${{{names[0]}:-default}}"
+    )
 
 
 def _credential(name: str, folder: str) -> str | None:

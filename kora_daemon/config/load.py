@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,34 @@ from kora_daemon.config.settings import Settings
 from kora_daemon.errors import ConfigError
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What can be understood of a file, the rest having its defaults; what is wrong with it, and the paths of that."""
+
+    settings: Settings
+    problems: list[str]
+    broken: set[str]
+
+
 def load_settings(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of a TOML file, with overrides from the environment (`os.environ` unless given).
 
     Raises `ConfigError` with every problem there is.
     """
+    reading = read_settings(path, environ)
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    return reading.settings
+
+
+def read_settings(path: Path, environ: Mapping[str, str] | None = None) -> Reading:
+    """The same with its problems. Raises ConfigError for no TOML at all."""
     reader = Reader(path, os.environ if environ is None else environ)
     settings = _understood(reader, path)
     for rule in RULES:
         if not rule.concerns(reader.broken) and (complaint := rule.complaint(settings)):
             reader.refuse(rule.paths[0], complaint)
-    if reader.problems:
-        raise ConfigError(reader.problems)
-    return settings
+    return Reading(settings, reader.problems, reader.broken)
 
 
 def understood_settings(path: Path) -> Settings:

@@ -423,20 +423,23 @@ async def test_what_can_not_be_read_again_leaves_everything_as_it_was(
 @pytest.mark.parametrize(
     ("toml", "problem"),
     [
-        ('kind = "kora"\n[auth.kora]\nsecret = "${SECRET}"\ndatabase = ""\n', "auth.scopes: is missing"),
+        ('kind = "kora"\n[auth.kora]\nsecret = "${SECRET}"\ndatabase = ""\n', "auth.scopes (FILE): is missing"),
         (
             f'kind = "kora"\n[auth.kora]\nsecret = "${{SECRET}}"\ndatabase = ""\n{OWN.replace("userId", "userid")}',
-            "auth.scopes.todos: has 'userid', expected fields of the collection",
+            "auth.scopes.todos (FILE): has 'userid', expected fields of the collection",
         ),
         (
             f'kind = "kora"\n[auth.kora]\nsecret = "${{SECRET}}"\ndatabase = ""\n{OWN.replace("todos", "todo")}',
-            "auth.scopes: has 'todo', expected collections of the schema",
+            "auth.scopes (FILE): has 'todo', expected collections of the schema",
         ),
         (
             f'kind = "kora"\n[auth.kora]\nsecret = "${{SECRET}}"\ndatabase = "sqlite:empty.db"\n{OWN}',
-            "auth.kora.database: has no auth_users",
+            "auth.kora.database (FILE): has no auth_users",
         ),
-        ('kind = "token"\nsource = "python"\npython = "nowhere:at_all"\n', "auth.python: 'nowhere:at_all' can't be"),
+        (
+            'kind = "token"\nsource = "python"\npython = "nowhere:at_all"\n',
+            "auth.python (FILE): 'nowhere:at_all' can't be",
+        ),
     ],
     ids=["nothing scoped", "misspelt field", "misspelt collection", "no tables", "no module"],
 )
@@ -451,7 +454,7 @@ def test_a_daemon_that_would_let_in_or_hide_too_much_does_not_start(
             main([*command, "--config", str(served.config)])
         complained = capsys.readouterr().err
         assert ended.value.code == 78, complained
-        assert f"kora: {problem}" in complained
+        assert f"kora: {problem.replace('FILE', str(served.config))}" in complained
         assert "Traceback" not in complained
 
 

@@ -68,6 +68,16 @@ def test_a_credential_that_is_missing_or_no_text_is_a_problem_that_shows_none_of
     ]
 
 
+def test_all_variables_of_a_value_that_are_not_set_are_named(tmp_path: Path) -> None:
+    toml = '[store]\npath = "${A}/${B:-b}/${C}${A}"\n[server]\nhost = ["${D}", "${E}"]'
+    assert problems(tmp_path, toml, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == [
+        "server.host (kora.toml): the environment variables D, E are not set, nor are there credentials of these "
+        "names; set them, or write ${D:-default}",
+        "store.path (kora.toml): the environment variables A, C are not set, nor are there credentials of these "
+        "names; set them, or write ${A:-default}",
+    ]
+
+
 def test_texts_inside_lists_and_tables_do_too(tmp_path: Path) -> None:
     settings = load(
         tmp_path,

@@ -306,7 +306,42 @@ def test_a_file_with_problems_says_these_alone(tmp_path: Path) -> None:
     for options in ([], ["--json"]):
         ended: Any = Kora(tmp_path, SCHEMA, toml)("config", "check", *options)
         assert (ended.code, ended.out) == (78, "")
-        assert ended.err.startswith("kora: auth.scopes: has 'todo'")
+        assert ended.err.startswith(f"kora: auth.scopes ({tmp_path}/kora.toml): has 'todo'")
+
+
+BROKEN = KORA.replace(f'secret = "{SECRET}"', 'secret_file = "secrets.txt"').replace(
+    "[auth.kora]",
+    """[auth.scopes]
+todos = {}
+[[auth.grants]]
+when = {}
+scopes = { forms = { nope = 1 } }
+[auth.kora]""",
+)
+
+
+def test_what_the_file_names_is_told_with_the_place_it_is_named_in(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "secrets.txt").write_text("short")
+    ended = Kora(tmp_path, SCHEMA, BROKEN.replace("nope", "size"))("config", "check")
+    assert (ended.code, ended.err.partition("): ")[0]) == (78, f"kora: auth.kora.secret_file ({tmp_path}/kora.toml")
+    monkeypatch.setenv("KORA_AUTH__SCOPES", "{ todo = {} }")
+    ended = Kora(tmp_path, SCHEMA, BROKEN)("serve")
+    assert [line.partition(": has")[0] for line in ended.err.splitlines()] == [
+        "kora: auth.scopes (KORA_AUTH__SCOPES)",
+        f"kora: auth.grants[0].scopes.forms ({tmp_path}/kora.toml)",
+    ]
+
+
+@pytest.mark.parametrize("command", [["serve"], ["serve", "--check"], ["config", "check"]])
+def test_what_the_file_names_is_looked_at_even_if_the_file_has_problems(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "secrets.txt").write_text("short")
+    toml = f"{BROKEN}[server]\nport = 'x'\n"
+    lines = Kora(tmp_path, SCHEMA, toml)(*command).err.splitlines()
+    assert ["server.port" in lines[0], "auth.grants[0]" in lines[1], len(lines)] == [True, True, 2]
+    lines = Kora(tmp_path, "{", toml)(*command).err.splitlines()
+    assert ["server.port" in lines[0], "schema.json" in lines[1], len(lines)] == [True, True, 2]
+    lines = Kora(tmp_path, "{", f"{toml}[validate]\n")(*command).err.splitlines()
+    assert ["validate" in lines[1], len(lines)] == [True, 2]
 
 
 HOOKS = """
@@ -363,5 +398,5 @@ def test_code_that_can_not_be_called_as_it_will_be_is_a_problem(
         if problem is None:
             assert ended.code == 0, ended.err
         else:
-            expected = problem.format(module, "expected (request, data)")
-            assert (ended.code, ended.err) == (78, f"kora: {expected}\n")
+            key, _, wrong = problem.format(module, "expected (request, data)").partition(": ")
+            assert (ended.code, ended.err) == (78, f"kora: {key} ({tmp_path}/kora.toml): {wrong}\n")
