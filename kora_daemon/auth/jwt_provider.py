@@ -76,6 +76,7 @@ class JwtProvider(ScopingProvider):
         """The context behind a token; who shows it does not matter."""
         del caller
         if len(token) > MAX_TOKEN_LENGTH:
+            log.info("auth.token_refused", reason="too long")
             return None
         digest = token_digest(token)
         try:

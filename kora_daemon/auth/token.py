@@ -54,6 +54,7 @@ class StaticTokenProvider:
     async def authenticate(self, token: str) -> AuthContext | None:
         """The context of the row with this token."""
         if len(token) > MAX_TOKEN_LENGTH:
+            log.info("auth.token_refused", reason="too long")
             return None
         digest = token_digest(token)
         found = self._row(digest)
@@ -121,6 +122,7 @@ class HookProvider(ScopingProvider):
     async def judge(self, token: str, caller: Caller) -> AuthContext | None:
         """The context behind a token that this caller shows."""
         if len(token) > MAX_TOKEN_LENGTH:
+            log.info("auth.token_refused", reason="too long")
             return None
         digest = token_digest(token)
         remembered = self._verdicts.get((digest, caller), self._clock())

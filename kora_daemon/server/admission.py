@@ -47,6 +47,8 @@ class Admission:
         if token is None:
             token = query_token if query_token is not None and self._allow_query_token else ""
         digest = token_digest(token if isinstance(token, str) else repr(type(token)))
+        if not isinstance(token, str):
+            log.info("auth.token_refused", reason="not text")
         try:
             context = await self._ask(token, digest, caller) if isinstance(token, str) else None
         except AuthUnavailable:

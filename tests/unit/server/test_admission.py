@@ -60,7 +60,9 @@ async def test_a_refusal_is_forgiven_after_a_while(autojump_clock: MockClock) ->
 
 @pytest.mark.parametrize("token", [5, True, ["good"], {"token": "good"}])
 async def test_a_token_that_is_no_text_is_refused(autojump_clock: MockClock, token: object) -> None:
-    assert await _refused_after(admission_of(GOOD), token) == 1
+    with capture_logs() as logged:
+        assert await _refused_after(admission_of(GOOD), token) == 1
+    assert [line.get("reason") for line in logged] == ["not text", None]
 
 
 async def test_the_token_of_the_url_counts_only_when_allowed_and_needed(autojump_clock: MockClock) -> None:
