@@ -67,8 +67,13 @@ class Access:
                 )
         elif role is Role.DATA:
             raise HttpError(403, "The data API is off: set admin.data_token")
-        elif not _is_from_here(request):
-            raise HttpError(403, f"Without admin.{role.value}_token or admin.admin_token only this machine may ask")
+        elif doubt := _doubt_that_from_here(request):
+            names = dict.fromkeys((f"admin.{role.value}_token", "admin.admin_token"))
+            raise HttpError(
+                403,
+                f"Without {' or '.join(names)} only this machine may ask, and {doubt}; set a token and send it, or ask "
+                "on the daemon's machine at http://127.0.0.1:PORT, without a proxy",
+            )
 
 
 def _is_bearer(request: Request, token: str) -> bool:
@@ -89,17 +94,19 @@ def _refuse_other_sites(request: Request) -> None:
         raise HttpError(403, "Pages of other sites may not ask for this")
 
 
-def _is_from_here(request: Request) -> bool:
-    """Whether nobody but this machine has a part in it: no proxy that is not trusted, no name that may be anybody's."""
-    if request.is_proxied or not _is_loopback(request.address):
-        return False
-    if any(name in request.headers for name in _FORWARDING):
-        return False
+def _doubt_that_from_here(request: Request) -> str | None:
+    """Why somebody else may have a part in it: a proxy, trusted or not, or a name that may be anybody's."""
+    if request.is_proxied or any(name in request.headers for name in _FORWARDING):
+        return "this came through a proxy"
+    if not _is_loopback(request.address):
+        return "this came from another address than 127.0.0.1 or ::1"
     try:
         name = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     except ValueError:
-        return False
-    return name == "localhost" or _is_loopback(name)
+        name = ""
+    if name == "localhost" or _is_loopback(name):
+        return None
+    return "the Host header names neither localhost nor a loopback address"
 
 
 def _is_loopback(address: str) -> bool:

@@ -44,6 +44,26 @@ def test_without_a_token_only_this_machine_may_ask(
     assert asks(Access(), role, address, **headers) == status
 
 
+@pytest.mark.parametrize(
+    ("address", "headers", "doubt"),
+    [
+        ("10.0.0.7", {}, "this came from another address"),
+        ("127.0.0.1", {"x-forwarded-for": "10.0.0.7"}, "this came through a proxy"),
+        ("127.0.0.1", {"host": "desk:4567"}, "the Host header names neither"),
+    ],
+)
+def test_who_may_not_ask_is_told_why_and_what_to_do(address: str, headers: dict[str, str], doubt: str) -> None:
+    for role, keys in {
+        Role.ADMIN: "admin.admin_token",
+        Role.METRICS: "admin.metrics_token or admin.admin_token",
+    }.items():
+        with pytest.raises(HttpError) as refused:
+            Access().require(Request("GET", "/x", headers=HERE | headers, address=address), role)
+        said = str(refused.value)
+        assert said.startswith(f"Without {keys} only this machine may ask, and {doubt}")
+        assert "at http://127.0.0.1:PORT, without a proxy" in said
+
+
 @pytest.mark.parametrize("role", [Role.ADMIN, Role.METRICS, Role.BACKUP, Role.DATA])
 @pytest.mark.parametrize(
     ("authorization", "status"),
