@@ -42,7 +42,7 @@ def delete_unused(settings: Settings, grace_days: float, *, dry: bool, despite_e
 
     Raises KoraError.
     """
-    with opened_blobs(settings) as blobs, opened_store(settings) as store:
+    with opened_blobs(settings) as blobs, opened_store(settings, must_exist=True) as store:
         if not store.count_operations():
             raise KoraError("the log is empty: with this database no blob is in use, so nothing was deleted")
         live = LiveBlobs(store, blobs, blind=despite_encryption)

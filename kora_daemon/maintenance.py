@@ -29,13 +29,19 @@ LOCK_PAUSE_S = 0.2
 
 
 @contextmanager
-def opened_store(settings: Settings, tell: Callable[[str], None] | None = None) -> Iterator[Store]:
+def opened_store(
+    settings: Settings, tell: Callable[[str], None] | None = None, *, must_exist: bool = False
+) -> Iterator[Store]:
     """The store of the settings, open. Raises KoraError for one that nobody else could see the contents of.
 
-    With `tell`, another process that writes to the database is waited for, which is told once.
+    With `tell`, another process that writes to the database is waited for, which is told once. `must_exist`: for what
+    makes no sense with an empty store, so that a wrong path makes no file.
     """
     if settings.store.kind == "memory":
         raise KoraError('store.kind is "memory": its contents are those of the running daemon, and gone with it')
+    path = settings.store.path
+    if must_exist and settings.store.kind == "sqlite" and not path.exists():
+        raise KoraError(f"{path}: there is no such file; check store.path; `kora serve` and `kora migrate` make one")
     store = build_store(settings.store)
     _open(store, tell)
     try:
@@ -108,6 +114,8 @@ def write_backup(store: Store, target: Path, created_at_ms: int) -> int:
 
     Raises KoraError for a file that is there already or can't be written.
     """
+    if target.is_dir():
+        raise KoraError(f"{target} is a folder; name a file in it that is not there yet")
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
         if target.exists():

@@ -25,7 +25,7 @@ def backup(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Write the whole log to a file; a daemon may go on meanwhile."""
-    with maintenance.opened_store(load_settings(config)) as store:
+    with maintenance.opened_store(load_settings(config), must_exist=True) as store:
         size_bytes = maintenance.write_backup(store, target, _now_ms())
     write_outcome(f"Wrote {target}, {size_bytes:,} bytes.", {"file": str(target), "bytes": size_bytes}, as_json=as_json)
 

@@ -76,7 +76,7 @@ def _readable(config: Path) -> Iterator[tuple[Store, Schema]]:
     """The store, to be read by the schema of the configuration."""
     settings = load_settings(config)
     schema = required_schema(settings)
-    with opened_store(settings) as store:
+    with opened_store(settings, must_exist=True) as store:
         store.use_schema(schema)
         yield store, schema
 

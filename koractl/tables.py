@@ -59,7 +59,7 @@ def backfill(
     """Make the rows of the tables again from the log; one that was interrupted goes on where it was."""
     settings = load_settings(config)
     schema = required_schema(settings)
-    with maintenance.opened_store(settings, _say) as store:
+    with maintenance.opened_store(settings, _say, must_exist=True) as store:
         store.use_schema(schema)
         maintenance.begin_backfill(store, collection or schema.collections)
         rows = show_rows_made(store)

@@ -222,6 +222,20 @@ def test_a_memory_store_has_nothing_to_look_at(tmp_path: Path) -> None:
     assert not (tmp_path / "out.kora").exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["backfill"], ["query", "todos"], ["count", "todos"], ["backup", "{}/out.kora"], ["blobs", "gc"]],
+    ids=lambda command: command[0],
+)
+def test_what_reads_makes_no_database(tmp_path: Path, command: list[str]) -> None:
+    kora = Kora(tmp_path, SCHEMA, f'{CONFIG}path = "wrong.db"\n[blobs]\nkind = "directory"\n')
+    (tmp_path / "blobs").mkdir()
+    refused(
+        kora(*(one.format(tmp_path) for one in command)), f"{tmp_path}/wrong.db: there is no such file", "store.path"
+    )
+    assert list(tmp_path.glob("wrong.db*")) == list(tmp_path.glob("out*")) == []
+
+
 # -- backfill ---------------------------------------------------------------------------------------------------------
 
 
@@ -723,7 +737,8 @@ def test_a_backup_is_a_new_file_for_its_owner(filled: Kora, tmp_path: Path) -> N
 
 def test_a_backup_that_can_not_be_written_is_one_sentence(filled: Kora, tmp_path: Path) -> None:
     refused(filled("backup", str(tmp_path / "nowhere" / "out.kora")), "nowhere", "can't be written")
-    refused(filled("backup", str(tmp_path)), "there already")
+    refused(filled("backup", str(tmp_path)), "is a folder", "name a file in it")
+    refused(filled("backup", "."), ". is a folder", "name a file in it")
     (tmp_path / "file").write_text("")
     refused(filled("backup", str(tmp_path / "file" / "out.kora")), "can't be written")
 
@@ -760,6 +775,8 @@ def test_a_link_that_leads_nowhere_is_there_already(filled: Kora, tmp_path: Path
 
 def test_a_backup_of_a_log_without_tables(tmp_path: Path) -> None:
     kora = Kora(tmp_path)
+    with kora.store():
+        pass
     assert kora("backup", str(tmp_path / "out.kora")).code == 0
     assert kora("restore", str(tmp_path / "out.kora")).out == "Restored 0 operations.\n"
 
