@@ -8,6 +8,7 @@ import typer
 
 from kora_daemon import maintenance
 from kora_daemon.config import load_settings
+from kora_daemon.materialization.conditions import checked_collection
 from kora_daemon.materialization.upgrade import Upgrade
 from kora_daemon.parts import required_schema
 from kora_daemon.store.contract import Store
@@ -59,6 +60,8 @@ def backfill(
     """Make the rows of the tables again from the log; one that was interrupted goes on where it was."""
     settings = load_settings(config)
     schema = required_schema(settings)
+    for name in collection or ():
+        checked_collection(schema, name)
     with maintenance.opened_store(settings, _say, must_exist=True) as store:
         store.use_schema(schema)
         maintenance.begin_backfill(store, collection or schema.collections)

@@ -303,7 +303,7 @@ def test_backfill_goes_on_where_one_was_cut_short(kora: Kora, node: Node) -> Non
 def test_backfill_of_an_unknown_collection_changes_nothing(kora: Kora, node: Node) -> None:
     damage(kora, node)
     before = kora.contents()
-    refused(kora("backfill", "--collection", "todos", "--collection", "todoz"), "todoz")
+    refused(kora("backfill", "--collection", "todos", "--collection", "todoz"), kora("query", "todoz").err)
     assert kora.contents() == before
 
 
