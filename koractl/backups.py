@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from kora_daemon import maintenance
+from kora_daemon.backup.errors import BackupError, Trouble
 from kora_daemon.config import load_settings
 from kora_daemon.errors import KoraError
 from kora_daemon.store_lock import serving
@@ -47,7 +50,7 @@ def restore(
         file = source.open("rb")
     except OSError as error:
         raise KoraError(f"{source} can't be read: {error.strerror}") from error
-    with file:
+    with file, _of(source):
         if merge:
             with maintenance.opened_store(settings) as store:
                 added = sum(maintenance.merge_backup(store, file, _now_ms()))
@@ -57,6 +60,19 @@ def restore(
             restored = maintenance.replace_by_backup(store, file, _now_ms())
             show_rows_made(store)
     write_outcome(f"Restored {restored:,} operations.", {"restored": restored}, as_json=as_json)
+
+
+_VERDICTS: dict[Trouble, str] = {"not-a-backup": "is no Kora backup", "incomplete": "is truncated"}
+
+
+@contextmanager
+def _of(source: Path) -> Iterator[None]:
+    """Say of which file it is that it can't be restored, and that this has changed nothing: it is verified before."""
+    try:
+        yield
+    except BackupError as error:
+        verdict = _VERDICTS.get(error.kind, "can't be restored")
+        raise KoraError(f"{source} {verdict}, nothing was changed: {error}") from error
 
 
 def _now_ms() -> int:

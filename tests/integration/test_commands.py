@@ -850,7 +850,8 @@ def test_restore_verifies_before_it_changes_anything(
     }
     for name, bytes_ in spoilt.items():
         broken.write_bytes(bytes_)
-        refused(filled("restore", str(broken), *merge))
+        said = {"garbage": "is no Kora backup", "text": "is no Kora backup", "cut short": "is truncated"}.get(name, "")
+        refused(filled("restore", str(broken), *merge), f"{broken} {said}", ", nothing was changed: ")
         assert filled.contents() == before, name
     refused(filled("restore", str(tmp_path / "nothing.kora"), *merge), "nothing.kora", "can't be read: No such file")
     refused(filled("restore", str(tmp_path), *merge), "can't be read: Is a directory")
