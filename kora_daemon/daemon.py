@@ -96,7 +96,7 @@ async def serve(
             await _open_control_socket(settings, routes, core)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as front:
-                    listeners = await _listen(listener, sockets, settings.server.port)
+                    listeners = await _listen(listener, sockets)
                     front.start_soon(listener.serve, listeners, connections)
                     _announce(settings, listeners, on_ready)
                     core.start_soon(supervision.running)
@@ -149,13 +149,10 @@ async def _open_control_socket(settings: Settings, routes: Routes, core: trio.Nu
         log.warning("control.unavailable", problem=str(error))
 
 
-async def _listen(listener: Listener, sockets: Sequence[socket.socket], port: int) -> list[trio.SocketListener]:
+async def _listen(listener: Listener, sockets: Sequence[socket.socket]) -> list[trio.SocketListener]:
     if sockets:
         return [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in sockets]
-    try:
-        return await listener.open()
-    except OSError as error:
-        raise ListenError(f"can't listen on port {port}: {error.strerror}") from error
+    return await listener.open()
 
 
 def _announce(settings: Settings, listeners: list[trio.SocketListener], on_ready: OnReady) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import ssl
@@ -11,6 +12,7 @@ import structlog
 import trio
 from msgspec import Struct
 
+from kora_daemon.errors import ListenError
 from kora_daemon.http.connection import Caller, HttpConnection, Upgrade
 from kora_daemon.http.door import Door
 from kora_daemon.http.routes import Routes
@@ -60,14 +62,17 @@ class Listener:
         self._routes.origins.allowed = frozenset(options.allowed_origins)
 
     async def open(self) -> list[trio.SocketListener]:
-        """Bind all addresses; with port 0 all of them get the same free one. Raises OSError."""
+        """Bind all addresses; with port 0 all of them get the same free one. Raises ListenError."""
         listeners: list[trio.SocketListener] = []
         port = self._options.port
         for host in self._options.hosts:
-            if self._options.reuse_port:
-                opened = await _open_shared(host, port)
-            else:
-                opened = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+            try:
+                if self._options.reuse_port:
+                    opened = await _open_shared(host, port)
+                else:
+                    opened = await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
+            except OSError as error:
+                raise ListenError(_listen_problem(host, port, error, self._options.hosts)) from error
             listeners += opened
             port = opened[0].socket.getsockname()[1]
         return listeners
@@ -148,6 +153,24 @@ def _peer_of(accepted: trio.SocketStream) -> str:
         return "unknown"
     # What a socket for both families calls an IPv4 address; systemd hands such ones over.
     return peer.removeprefix("::ffff:") if "." in peer else peer
+
+
+def _listen_problem(host: str, port: int, error: OSError, hosts: Sequence[str]) -> str:
+    if isinstance(error, socket.gaierror):
+        reason = f"the name is not known ({error.strerror}); correct server.host"
+    elif error.errno == errno.EADDRINUSE:
+        ours = "another entry of server.host, " if len(hosts) > 1 else ""
+        reason = (
+            f"the port is taken, by {ours}another daemon or another program (`ss -ltnp` names it); stop that one, or "
+            "choose another server.port"
+        )
+    elif error.errno == errno.EADDRNOTAVAIL:
+        reason = "this machine has no such address; correct server.host"
+    elif error.errno == errno.EACCES:
+        reason = "this user may not have this port; choose a server.port from 1024 up, or let systemd hand it over"
+    else:
+        reason = f"{error.strerror}; check server.host and server.port"
+    return f"can't listen on {f'[{host}]' if ':' in host else host}:{port}: {reason}"
 
 
 async def _open_shared(host: str, port: int) -> list[trio.SocketListener]:

@@ -13,6 +13,7 @@ import trio
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from kora_daemon.errors import ListenError
 from kora_daemon.http import connection as http
 from kora_daemon.http.access import Access, Tokens
 from kora_daemon.http.listener import Listener, ListenerOptions
@@ -309,8 +310,24 @@ async def test_a_port_is_shared_by_those_who_all_say_so() -> None:
     async with running_server(listening=sharing) as first:
         async with running_server(listening=replace(sharing, port=first.port)) as second:
             assert second.port == first.port
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(ListenError, match=rf"127\.0\.0\.1:{first.port}: the port is taken"):
             await Listener(first.server, surface(first.server, "/"), ListenerOptions(port=first.port)).open()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [
+        (("::1", "0.0.0.0"), "0.0.0.0:PORT: the port is taken, by another entry of server.host, another daemon"),
+        (("192.0.2.1",), "192.0.2.1:PORT: this machine has no such address; correct server.host"),
+        (("nowhere.invalid",), "nowhere.invalid:PORT: the name is not known"),
+    ],
+)
+async def test_what_can_not_be_listened_on_is_named_with_a_way_out(hosts: tuple[str, ...], said: str) -> None:
+    async with running_server() as host:
+        options = ListenerOptions(hosts=hosts, port=host.port)
+        with pytest.raises(ListenError) as refused:
+            await Listener(host.server, surface(host.server, "/"), options).open()
+    assert str(refused.value).startswith(f"can't listen on {said.replace('PORT', str(host.port))}")
 
 
 async def test_it_listens_on_several_addresses_with_one_free_port() -> None:
