@@ -28,6 +28,12 @@ _MAX_HEAD_BYTES = 16_384
 _PIECES_AT_ONCE = 32
 """Of a body, before others have their turn."""
 
+_REFUSALS = {
+    431: f"The head of this request is too large, expected at most {_MAX_HEAD_BYTES} bytes\n".encode(),
+    501: b"This Transfer-Encoding is not supported, expected chunked or none\n",
+}
+"""By what h11 would have answered."""
+
 log = structlog.get_logger("kora.http")
 
 
@@ -170,7 +176,7 @@ class HttpConnection:
         except trio.TooSlowError:
             raise HttpError(408, f"Nothing came of the body for {BODY_TIMEOUT_S:g} s") from None
         except h11.RemoteProtocolError as error:
-            raise HttpError(400, f"The body is broken: {error}") from error
+            raise HttpError(400, "The body is broken: it is not as its head announces, in length or chunks") from error
         except trio.BrokenResourceError:
             raise HttpError(400, "The connection was lost before the end of the body") from None
         return bytes(event.data) if isinstance(event, h11.Data) else b""
@@ -195,6 +201,8 @@ class HttpConnection:
             headers=[
                 *([("content-type", response.content_type)] if response.content_type else []),
                 *([length] if has_length else []),
+                # With a body that nobody has read to its end: `serve` closes then.
+                *([("connection", "close")] if self._http.their_state in (h11.SEND_BODY, h11.ERROR) else []),
                 *(header for header in usual if header[0] not in named),
                 *response.headers,
             ],
@@ -229,7 +237,8 @@ class HttpConnection:
     async def _refuse(self, error: h11.RemoteProtocolError) -> None:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        status, text = error.error_status_hint, b"This is not an HTTP/1.1 request this server can read\n"
+        status = error.error_status_hint
+        text = _REFUSALS.get(status, b"This is not an HTTP/1.1 request this server can read\n")
         headers = [("content-length", str(len(text))), ("connection", "close")]
         head = h11.Response(status_code=status, reason=responses.get(status, ""), headers=headers)
         data = (self._http.send(head) or b"") + (self._http.send(h11.Data(data=text)) or b"")

@@ -53,7 +53,51 @@ async def test_a_body_in_chunks_has_the_same_limit() -> None:
         await client.say(head + b"4\r\n0123\r\n2\r\n45\r\n0\r\n\r\n")
         assert (await client.hear("POST")).body == b"012345"
         await client.say(head + b"8\r\n01234567\r\n8\r\n01234567\r\n")
-        assert (await client.hear("POST")).status == 413
+        answer = await client.hear("POST")
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+
+
+async def refuse(request: Request) -> Response:
+    del request
+    return text_response(405, "GET only")
+
+
+@pytest.mark.parametrize(
+    ("answer", "head", "body", "status"),
+    [
+        (echo, "transfer-encoding: chunked", b"zz\r\n", 400),
+        (refuse, "content-length: 5", b"12345", 405),
+        (refuse, "content-length: 99999999999", b"", 405),
+    ],
+)
+async def test_who_sends_a_body_that_is_not_read_is_told_that_the_connection_ends(
+    answer: Answer, head: str, body: bytes, status: int
+) -> None:
+    async with served(answer) as (client, _):
+        await client.say(f"POST / HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n".encode() + body)
+        said = await client.hear("POST")
+        assert (said.status, said.headers["connection"]) == (status, "close")
+        assert b"bytearray" not in said.body
+        assert await client.rest() == b""
+    async with served(refuse) as (client, _):
+        for _ in range(2):
+            assert "connection" not in (await client.ask("/", "POST")).headers
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "said"),
+    [
+        (b"x-long: " + b"x" * 17_000, 431, b"The head of this request is too large, expected at most 16384 bytes"),
+        (b"transfer-encoding: gzip\r\n\r\n", 501, b"This Transfer-Encoding is not supported"),
+        (b"content-length: many\r\n\r\n", 400, b"This is not an HTTP/1.1 request"),
+    ],
+)
+async def test_what_is_wrong_with_a_head_is_said(head: bytes, status: int, said: bytes) -> None:
+    async with served(echo) as (client, _):
+        await client.say(b"GET / HTTP/1.1\r\nhost: x\r\n" + head)
+        answer = await client.rest()
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        assert said in answer
 
 
 async def test_who_waits_to_be_told_to_send_its_body_is_told() -> None:
