@@ -182,7 +182,7 @@ def one_or_more(member: Kind[T], expects: str, *, comma: bool = True) -> Kind[tu
     several = list_of(member, expects, least=1)
 
     def parse(value: object, base: Path) -> tuple[T, ...]:
-        return several.parse(value if isinstance(value, list) else [value], base)
+        return several.parse(value, base) if isinstance(value, list) else (member.parse(value, base),)
 
     def read(given: str) -> object:
         if comma and "," in given:

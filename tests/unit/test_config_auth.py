@@ -217,7 +217,7 @@ def test_one_token_in_two_entries_is_refused_in_whatever_form(tmp_path: Path) ->
         (KORA, "auth.kora (kora.toml): found none, expected exactly one of secret, secret_file"),
         (
             KORA + 'secret = "short"',
-            "auth.kora.secret (kora.toml): found a text, expected [0] to be a text of 32 or more characters",
+            "auth.kora.secret (kora.toml): found a text, expected a text of 32 or more characters",
         ),
         (
             KORA + f'secret = "{SECRET}"\nsecret_file = "kora.toml"',

@@ -83,6 +83,14 @@ def test_a_byte_order_mark_is_no_trouble(tmp_path: Path) -> None:
     assert load(tmp_path, "\ufeff[server]\nport = 5").server.port == 5
 
 
+@pytest.mark.parametrize(("host", "part"), [("12", ""), ('["::1", 12]', "[1] to be ")])
+def test_a_single_value_that_may_be_a_list_is_no_part_of_one(tmp_path: Path, host: str, part: str) -> None:
+    assert problems(tmp_path, f"[server]\nhost = {host}") == [
+        f"server.host (kora.toml): found {host}, expected {part}an IPv4 address, an IPv6 address without brackets, "
+        "or a host name"
+    ]
+
+
 def test_the_schema_version_is_the_schema_files_unless_the_file_says_otherwise() -> None:
     assert ServerSettings().schema_versions(of_schema=7) == (7, 7, 7)
     assert ServerSettings(schema_version=2).schema_versions(of_schema=7) == (2, 2, 2)
