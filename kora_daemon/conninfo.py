@@ -17,28 +17,36 @@ class BadConninfo(ValueError):
 
 def parameters(given: str) -> dict[str, Any]:
     """The parameters of a URL or keyword string. Raises BadConninfo."""
+    if "\0" in given:
+        raise BadConninfo("a URL or keyword string without NUL, where libpq stops to read")
     try:
         found = conninfo_to_dict(given)
     except psycopg.ProgrammingError as error:
         raise BadConninfo(f"a URL or keyword string of PostgreSQL ({_unquoted(given, str(error))})") from None
+    except UnicodeError:
+        raise BadConninfo("a URL or keyword string of PostgreSQL in UTF-8") from None
     # What is left of a password after an unescaped character counts as a host, a port or a database.
-    place = f"{found.get('host', '')}{found.get('hostaddr', '')}"
-    if "@" in place or _has_second_at(given):
+    place = _place(given)
+    if "@" in f"{place}{found.get('host', '')}{found.get('hostaddr', '')}":
         raise BadConninfo("a URL with one @, in front of the host; write @ in a password as %40")
     if any(port and not port.isdecimal() for port in str(found.get("port", "")).split(",")):
         raise BadConninfo("a whole number as port; in a URL, write / and : in a password as %2F and %3A")
-    if set("=/") & set(str(found.get("dbname", ""))):
-        raise BadConninfo("the name of a database alone as dbname; write / in a password of a URL as %2F")
+    if place.count("/") > 1:
+        raise BadConninfo("a URL with one / behind the host; write / in a password as %2F")
+    # libpq takes such a name for a connection string of its own.
+    database = str(found.get("dbname", ""))
+    if "=" in database or "://" in database:
+        raise BadConninfo("the name of a database alone as dbname")
     return found
 
 
-def _has_second_at(given: str) -> bool:
-    """Whether an @ stands behind the user and password of a URL, in front of its parameters."""
+def _place(given: str) -> str:
+    """What stands in a URL behind user and password, in front of the parameters; "" for a keyword string."""
     scheme, separator, rest = given.partition("://")
     if not separator or not re.fullmatch("postgres(ql)?", scheme):
-        return False
-    user, at, place = rest.partition("@")
-    return "@" in (place if at and "/" not in user else rest).partition("?")[0]
+        return ""
+    user, at, behind = rest.partition("@")
+    return (behind if at and "/" not in user else rest).partition("?")[0]
 
 
 def _unquoted(given: str, words: str) -> str:

@@ -171,7 +171,9 @@ def test_a_bearer_token_that_no_header_carries_is_refused(tmp_path: Path, path: 
         ("postgresql://u:p@CANARY@127.0.0.1:1/db", "write @ in a password as %40"),
         ("postgresql://u:p/CANARY@127.0.0.1:1/db", "write @ in a password as %40"),
         ("postgresql://u:CANARY/db", "a whole number as port"),
-        ("postgresql://u:1/CANARY/db", "the name of a database alone as dbname"),
+        ("postgresql://u:1/CANARY/db", "write / in a password as %2F"),
+        ("postgresql://u:CANARY\\u0000@h/db", "without NUL"),
+        ("postgresql://u:p@h%c2/CANARY", "in UTF-8"),
         ("dbname=postgresql://u:CANARY@h/db", "the name of a database alone as dbname"),
         ("postgresql://u:CANARY@[::1]x/db", 'unexpected character "…"'),
         ("host=h password=p CANARY", 'missing "…"'),
@@ -190,7 +192,7 @@ def test_a_connection_string_that_would_tell_its_password_or_is_none_is_refused(
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://u:a%40b%2Fc@h:5,k:6/db?user=a@b", "postgres://%2Frun%2Fdb/x", "host=a,b port=1,2 password=a@b"],
+    ["postgresql://u:a%40b%2Fc@h:5,k:6/db?user=a@b", "postgres://%2Frun%2Fdb/a%2Fb", "host=a,b port=1,2 password=a@b"],
 )
 def test_other_connection_strings_are_taken(tmp_path: Path, url: str) -> None:
     assert load(tmp_path, f'[store]\nkind = "postgres"\nurl = "{url}"').store.url == url
