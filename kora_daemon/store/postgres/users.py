@@ -12,10 +12,13 @@ from typing import TypeVar
 from kora_daemon.store.pool import ConnectionPool
 from kora_daemon.store.postgres.errors import ConnectionLost, translating
 from kora_daemon.store.postgres.sessions import PatientConnection, Session
-from kora_daemon.store.user_tables import COLUMNS
 
 T = TypeVar("T")
 
+_COLUMNS = {
+    "auth_users": ("id", "email", "name"),
+    "auth_devices": ("id", "revoked", "last_seen_at"),
+}
 _MISSING = """
     SELECT wanted.name, to_regclass(wanted.name) IS NOT NULL,
         ARRAY(SELECT attname::text FROM pg_attribute
@@ -53,10 +56,10 @@ class PostgresUsers:
 
     def missing(self) -> list[str]:
         """The tables and columns that should be there and are not. Raises StoreError."""
-        rows = self._read(lambda connection: connection.execute(_MISSING.encode(), [list(COLUMNS)]).fetchall())
+        rows = self._read(lambda connection: connection.execute(_MISSING.encode(), [list(_COLUMNS)]).fetchall())
         found: list[str] = []
         for table, is_there, columns in rows:
-            found += [f"{table}.{one}" for one in COLUMNS[table] if one not in columns] if is_there else [table]
+            found += [f"{table}.{one}" for one in _COLUMNS[table] if one not in columns] if is_there else [table]
         return found
 
     def look_up(

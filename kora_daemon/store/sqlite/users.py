@@ -14,14 +14,16 @@ from threading import Lock
 
 import apsw
 
-from kora_daemon.errors import StoreError
 from kora_daemon.store.pool import ConnectionPool
 from kora_daemon.store.sqlite.errors import reaching, translating
-from kora_daemon.store.user_tables import COLUMNS
 
 BUSY_TIMEOUT_MS = 5_000
 _CHUNK = 500
 """Ids in one statement."""
+_COLUMNS = {
+    "auth_users": ("id", "email", "name"),
+    "auth_devices": ("id", "revoked", "last_seen_at"),
+}
 _USERS = "SELECT id, email, name FROM auth_users WHERE id IN "
 _REVOKED = "SELECT id FROM auth_devices WHERE revoked <> 0 AND id IN "
 
@@ -38,12 +40,9 @@ class SqliteUsers:
 
     def missing(self) -> list[str]:
         """The tables and columns that should be there and are not. Raises StoreError."""
-        if not self._path.exists():
-            # Unlike a database that does not answer, it is not waited for: nobody but its owner makes it.
-            raise StoreError(f"{self._path}: there is no such file, expected the SQLite file of @korajs/auth")
         found: list[str] = []
         with self._reading() as connection:
-            for table, columns in COLUMNS.items():
+            for table, columns in _COLUMNS.items():
                 there = {row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
                 found += [f"{table}.{column}" for column in columns if column not in there] if there else [table]
         return found
