@@ -75,10 +75,6 @@ class Deadlines:
             self._transport.ping()
         answer_s = self._answer_lasts_s()
         if answer_s <= 0 and self._is_out():
-            if interval < math.inf and min(silent_s, moment - self._pinged_at) > -answer_s:
-                # It was not heard of since: a sign of life may be all that is needed.
-                self._pinged_at = moment
-                self._transport.ping()
             return on.Tick(int(silent_s * 1_000))
         ping_s = interval - min(silent_s, moment - self._pinged_at)
         jump_s = math.inf if identity is None or identity.ends_at is None else QUIET_AT_MOST_S

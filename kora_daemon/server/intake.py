@@ -178,9 +178,10 @@ class Intake:
                 await place.called.wait()
             if place.called.is_set() or taken != self._taken or self._coming or self._is_busy:
                 continue
-            if lacks_total and self._order is not None:
-                self._order.expect_no_total()
-                self._call_next()
+            if lacks_total:
+                if self._order is not None and self._lacks_total(place):
+                    self._order.expect_no_total()
+                    self._call_next()
             else:
                 self._give_up("a message that has to come first is missing")
         self._check_open()

@@ -103,29 +103,6 @@ async def test_what_is_overdue_keeps_no_ping_away(autojump_clock: MockClock) -> 
     assert transport.pings == 1
 
 
-@pytest.mark.parametrize(("ping_s", "pings"), [(PING_S, 1), (0, 0)])
-async def test_who_is_silent_when_something_is_due_is_asked_for_a_sign_of_life_once(
-    autojump_clock: MockClock, ping_s: float, pings: int
-) -> None:
-    transport = Silent()
-    watched = deadlines(transport, Phase.CONNECTED, ping_s)
-    await trio.sleep(3.01)
-    for _ in range(3):
-        assert isinstance(watched.look(None), on.Tick)
-        assert transport.pings == pings
-        await trio.sleep(0.5)
-
-
-async def test_who_was_heard_since_something_was_due_is_not(autojump_clock: MockClock) -> None:
-    transport = Silent()
-    watched = deadlines(transport, Phase.CONNECTED)
-    await trio.sleep(3.01)
-    transport.hear()
-    await trio.sleep(0.005)
-    assert isinstance(watched.look(None), on.Tick)
-    assert transport.pings == 0
-
-
 async def test_a_token_is_watched_to_its_end(autojump_clock: MockClock) -> None:
     watched = deadlines(Silent())
     identity = Identity(AuthContext("ali", expires_at=wall_s() + 2), 0, wall_s())

@@ -230,6 +230,7 @@ async def test_nothing_overtakes_a_part_of_what_was_missed(
     await scene.take(HELLO)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(scene.take, LIVE)
+        await trio.testing.wait_all_tasks_blocked()  # it does not know yet of what comes behind
         for index in (1, 2) if first is None else (0, 2):
             nursery.start_soon(scene.take, batch(index, 3))
         await trio.sleep(3 * module.TOTAL_PATIENCE_S)
