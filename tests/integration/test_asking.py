@@ -117,7 +117,7 @@ async def beside_two_devices(daemon: Daemon, *calls: Callable[[], Ended]) -> lis
 
 
 def until_sessions_show(kora: Kora) -> Ended:
-    """The status for people. In long test runs it has been seen without sessions that were there."""
+    """The status for people; it is made once a second at most, and another test may just have asked for it."""
     ended = kora.child("status")
     for _ in range(4):
         if not re.search(r"^sessions +none$", ended.out, re.MULTILINE):
