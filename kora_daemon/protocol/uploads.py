@@ -94,11 +94,11 @@ class Uploads:
         may_be_large = batch.size_bytes > self._limits.max_operation_bytes
         for operation in batch.operations:
             fitting = self._fitted(operation) if may_be_large else operation
-            rejection = self._check(operation, now.wall_ms, fits=fitting is not None)
-            if fitting is not None and rejection is None:
-                accepted.append(fitting)
-            elif rejection is not None:
-                rejections.append(rejection)
+            checked = self._check(operation, fitting, now.wall_ms)
+            if isinstance(checked, Rejection):
+                rejections.append(checked)
+            else:
+                accepted.append(checked)
         if isinstance(batch, DamagedBatch):
             last = batch.last_sequence_number
         else:
@@ -136,17 +136,17 @@ class Uploads:
         )
         return compacted if len(encode_operation(compacted)) <= most else None
 
-    def _check(self, operation: Operation, now_ms: int, *, fits: bool) -> Rejection | None:
+    def _check(self, operation: Operation, fitting: Operation | None, now_ms: int) -> Operation | Rejection:
         verdict = judge_arrival(operation.timestamp, now_ms)
         if verdict is not _OK:
             if verdict is IngestVerdict.MALFORMED:
                 return _refuse(operation, "INVALID_TIMESTAMP", "The timestamp is no clock reading")
             text = f"Operation {operation.id!r} is stamped more than 60 s in the future: check the device's clock"
             raise ProtocolError(text, code="INVALID_TIMESTAMP")
-        if not fits:
+        if fitting is None:
             text = f"An operation has at most {self._limits.max_operation_bytes} bytes"
             return _refuse(operation, "OPERATION_TOO_LARGE", text)
-        return None
+        return fitting
 
     def committed(self, rejections: Sequence[Rejection]) -> list[Message]:
         """The oldest batch is durable, but for `rejections`: what the client is told."""
