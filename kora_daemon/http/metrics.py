@@ -102,6 +102,9 @@ def _traffic(measures: Measures) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "kora_dropped_presence_frames", "Presence not sent to slow devices", measures.dropped_presence
     )
+    yield CounterMetricFamily(
+        "kora_unheard_messages", "Presence of devices that say too much, not passed on", measures.unheard_messages
+    )
     yield CounterMetricFamily("kora_store_outages", "How often the store has stopped to take writes", measures.outages)
 
 

@@ -134,6 +134,7 @@ def totals(measures: Measures) -> Json:
         "auth": dict(measures.auth.by_name),
         "connections": {transport: dict(counts.by_name) for transport, counts in measures.connections.items()},
         "droppedPresence": measures.dropped_presence,
+        "unheardMessages": measures.unheard_messages,
     }
 
 

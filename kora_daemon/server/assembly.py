@@ -58,7 +58,7 @@ def assemble(on: Foundations, options: ServerOptions, frontier: int) -> Services
         readers,
         ReadAhead(readers),
         hub,
-        SideChannels(hub, readers, options.max_awareness_bytes, options.awareness_group_by, keeper),
+        SideChannels(hub, readers, options.max_awareness_bytes, options.awareness_group_by, keeper, measures),
         options.ping_interval,
         on.telemetry,
         Keepsakes(),

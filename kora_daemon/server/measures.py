@@ -119,6 +119,8 @@ class Measures:
         self.delivered_operations = self.delivered_bytes = self.delivered_batches = 0
         self.dropped_presence = 0
         """Frames that can be done without, and were not sent to devices that are behind with reading."""
+        self.unheard_messages = 0
+        """Presence and the like that was not passed on: its session had said too much."""
         self.outages = 0
         """How often the store has stopped to take writes."""
         self.write_to_ack = Tally(SECONDS)

@@ -15,6 +15,7 @@ from kora_daemon.server.clock import now
 from kora_daemon.server.documents import DocumentRelay
 from kora_daemon.server.hub import Hub, Peer
 from kora_daemon.server.lookups import Lookups
+from kora_daemon.server.measures import Measures
 from kora_daemon.server.readers import Readers
 from kora_daemon.server.rooms import AwarenessRooms
 
@@ -33,6 +34,7 @@ class SideChannels:
         max_awareness_bytes: int,
         group_by: Sequence[str],
         keeper: BlobKeeper | None = None,
+        measures: Measures | None = None,
     ) -> None:
         self._lookups = Lookups(hub, readers.current_fields)
         self.awareness = AwarenessRooms(self._lookups, max_awareness_bytes, group_by)
@@ -40,8 +42,7 @@ class SideChannels:
         self.blobs = BlobRelay(hub, readers.blob_references, keeper)
         self.keeper = keeper
         self._budgets: dict[int, LiveBudget] = {}
-        self.refused = 0
-        """Messages of sessions that had said too much."""
+        self._measures = measures or Measures()
 
     def share(self, sender: Peer, message: Message) -> None:
         """Take what a session shares, unless that is more than it may."""
@@ -64,7 +65,7 @@ class SideChannels:
             budget = self._budgets[sender.number] = LiveBudget(elapsed_ms)
         paid = budget.pay(size, elapsed_ms)
         if not paid:
-            self.refused += 1
+            self._measures.unheard_messages += 1
             if budget.refused == 1:
                 log.warning("session.says_too_much", session=sender.number)
         return paid
