@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from kora_daemon.apply.pipeline import Pipeline
 from kora_daemon.apply.refill import Progress, refill
 from kora_daemon.apply.restore import merge_log, replace_log
 from kora_daemon.apply.trusted import TrustedOutcome, TrustedWrite, commit_trusted, with_record_ids
-from kora_daemon.apply.unknown_fields import unknown_fields
-from kora_daemon.backup import export_backup, verify_backup
+from kora_daemon.apply.unknown_fields import unknown_conditions, unknown_fields
+from kora_daemon.backup import Backup, export_backup
 from kora_daemon.config import Settings
 from kora_daemon.errors import KoraError, StoreError, StoreLocked
 from kora_daemon.materialization.shape import Refill
+from kora_daemon.model.schema import Schema
 from kora_daemon.parts import apply_rules, build_store, required_schema
 from kora_daemon.server.clock import new_id, wall_ms
 from kora_daemon.server.housekeeping import LOCK_PATIENCE_S
@@ -28,17 +28,22 @@ PAUSE_S = 0.003
 LOCK_PAUSE_S = 0.2
 
 
+def check_kept(settings: Settings) -> None:
+    """Raises KoraError for a store that nobody but the daemon could see the contents of."""
+    if settings.store.kind == "memory":
+        raise KoraError('store.kind is "memory": its contents are those of the running daemon, and gone with it')
+
+
 @contextmanager
 def opened_store(
     settings: Settings, tell: Callable[[str], None] | None = None, *, must_exist: bool = False
 ) -> Iterator[Store]:
-    """The store of the settings, open. Raises KoraError for one that nobody else could see the contents of.
+    """The store of the settings, open. Raises what `check_kept` raises.
 
     With `tell`, another process that writes to the database is waited for, which is told once. `must_exist`: for what
     makes no sense with an empty store, so that a wrong path makes no file.
     """
-    if settings.store.kind == "memory":
-        raise KoraError('store.kind is "memory": its contents are those of the running daemon, and gone with it')
+    check_kept(settings)
     path = settings.store.path
     if must_exist and settings.store.kind == "sqlite" and not path.exists():
         raise KoraError(f"{path}: there is no such file; check store.path; `kora serve` and `kora migrate` make one")
@@ -92,15 +97,24 @@ def begin_backfill(store: Store, collections: Iterable[str]) -> None:
                 tx.set_refill(name, Refill("log"))
 
 
-def apply_write(store: Store, settings: Settings, write: TrustedWrite, tell: Callable[[str], None]) -> TrustedOutcome:
+def apply_write(settings: Settings, write: TrustedWrite, tell: Callable[[str], None]) -> TrustedOutcome:
     """Change records in the server's own name, by the rules of the settings; a daemon beside notices it.
 
-    `tell` is called for what was written and is not in the schema. Raises StoreError, and ConfigError for a schema that
-    can't be read.
+    `tell` is called for what was asked for, or written, and is not in the schema. Raises what `opened_store` raises,
+    StoreError, and ConfigError for a schema that can't be read.
     """
     schema = None if settings.schema is None else required_schema(settings)
+    with opened_store(settings, must_exist=True) as store:
+        return _write(store, schema, settings, write, tell)
+
+
+def _write(
+    store: Store, schema: Schema | None, settings: Settings, write: TrustedWrite, tell: Callable[[str], None]
+) -> TrustedOutcome:
     if schema is not None:
         store.use_schema(schema)
+    for sentence in unknown_conditions(schema, write):
+        tell(sentence)
     pipeline = Pipeline(store.node_id, apply_rules(settings, schema))
     outcome = commit_trusted(store, pipeline, with_record_ids(write, new_id), wall_ms())
     if outcome.result == "applied":
@@ -138,20 +152,16 @@ def write_backup(store: Store, target: Path, created_at_ms: int) -> int:
     return size_bytes
 
 
-def merge_backup(store: Store, file: BinaryIO, received_at_ms: int) -> Iterator[int]:
-    """Verify a backup, then add what the store lacks; yields how many operations each step has added.
-
-    Raises BackupError, with nothing changed.
-    """
-    backup = verify_backup(file)
+def merge_backup(store: Store, backup: Backup, received_at_ms: int) -> Iterator[int]:
+    """Add what the store lacks of a backup; yields how many operations each step has added."""
     for added in merge_log(store, backup, received_at_ms):
         yield added
         time.sleep(PAUSE_S)
 
 
-def replace_by_backup(store: Store, file: BinaryIO, received_at_ms: int) -> int:
-    """Verify a backup, then put it in place of everything; how many operations it has.
+def replace_by_backup(store: Store, backup: Backup, received_at_ms: int) -> int:
+    """Put a backup in place of everything; how many operations it has.
 
-    The rows are still to be made afterwards (`make_rows`). Raises BackupError, with nothing changed.
+    The rows are still to be made afterwards (`make_rows`).
     """
-    return replace_log(store, verify_backup(file), received_at_ms)
+    return replace_log(store, backup, received_at_ms)

@@ -13,7 +13,7 @@ from kora_daemon.apply.predicates import checked_predicate
 from kora_daemon.apply.trusted import ConditionalWrite, Mutation, TrustedOutcome, TrustedWrite
 from kora_daemon.config import load_settings
 from kora_daemon.errors import KoraError
-from kora_daemon.maintenance import apply_write, opened_store
+from kora_daemon.maintenance import apply_write
 from kora_daemon.model.record import RecordKey
 from koractl import completion
 from koractl.options import DEFAULT_CONFIG, ConfigOption
@@ -56,10 +56,7 @@ def apply(
         raise typer.BadParameter("goes with the update of a record", param_hint="--if")
     else:
         write = Mutation(change.value, collection, record_id, fields, intents)
-    settings = load_settings(config)
-    with opened_store(settings) as store:
-        outcome = apply_write(store, settings, write, _say)
-    _report(outcome)
+    _report(apply_write(load_settings(config), write, _say))
 
 
 def _report(outcome: TrustedOutcome) -> None:

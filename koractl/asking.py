@@ -55,8 +55,8 @@ class RunningDaemon:
     def __init__(self, place: Path | str, token: str | None = None) -> None:
         self.place = place
         self._token = token
-        if isinstance(place, str) and urlsplit(place).scheme not in (*_TLS, *_PLAIN):
-            raise KoraError(f"--url {place}: expected http://HOST:PORT or https://HOST:PORT")
+        if isinstance(place, str):
+            _check(place)
 
     def get(self, path: str, **query: str | int | None) -> Any:  # noqa: ANN401  any JSON value
         """The answer to a question, read."""
@@ -115,6 +115,14 @@ class RunningDaemon:
         if isinstance(error, PermissionError):
             return f"{self.place} can't be opened; only the daemon's own user may, or use --url with a token"
         return f"no daemon answers at {self.place}; is it running? Name another one by --config or --url"
+
+
+def _check(url: str) -> None:
+    if "@" in url:
+        # Not repeated: what stands before it is most likely a password.
+        raise KoraError(f"--url holds a user or a password; leave them out, the token is taken from {TOKEN_VARIABLE}")
+    if urlsplit(url).scheme not in (*_TLS, *_PLAIN):
+        raise KoraError(f"--url {url}: expected http://HOST:PORT or https://HOST:PORT")
 
 
 def _text(line: bytes) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from kora_daemon import maintenance
+from kora_daemon.backup import verify_backup
 from kora_daemon.backup.errors import BackupError, Trouble
 from kora_daemon.config import load_settings
 from kora_daemon.errors import KoraError
@@ -46,18 +47,20 @@ def restore(
 ) -> None:
     """Put a backup in place of everything in the store. It is verified before anything changes."""
     settings = load_settings(config)
+    maintenance.check_kept(settings)
     try:
         file = source.open("rb")
     except OSError as error:
         raise KoraError(f"{source} can't be read: {error.strerror}") from error
     with file, _of(source):
+        content = verify_backup(file)  # before there is a database that there was not
         if merge:
             with maintenance.opened_store(settings) as store:
-                added = sum(maintenance.merge_backup(store, file, _now_ms()))
+                added = sum(maintenance.merge_backup(store, content, _now_ms()))
             write_outcome(f"Added {added:,} operations.", {"added": added}, as_json=as_json)
             return
         with serving(settings.store), maintenance.opened_store(settings) as store:
-            restored = maintenance.replace_by_backup(store, file, _now_ms())
+            restored = maintenance.replace_by_backup(store, content, _now_ms())
             show_rows_made(store)
     write_outcome(f"Restored {restored:,} operations.", {"restored": restored}, as_json=as_json)
 

@@ -26,7 +26,19 @@ def unknown_fields(schema: Schema | None, wanted: TrustedWrite) -> list[str]:
         for name in (*(one.data or ()), *(one.atomic or ()))
         if name not in schema.collections[one.collection].fields
     )
-    return [_sentence(schema, *one) for one in islice(unknown, MOST_TOLD)]
+    return [_sentence(schema, *one, "The log has it, records don't show it") for one in islice(unknown, MOST_TOLD)]
+
+
+def unknown_conditions(schema: Schema | None, wanted: TrustedWrite) -> list[str]:
+    """A sentence on each field that a write's condition asks for, where the schema does not have it."""
+    if schema is None or not isinstance(wanted, ConditionalWrite):
+        return []
+    name = wanted.target.collection
+    if name not in schema.collections:
+        return []
+    known = {*schema.collections[name].fields, "id", "_created_at", "_updated_at"}
+    unknown = (field for field in wanted.condition if field not in known)
+    return [_sentence(schema, name, field, "The condition finds nothing there") for field in islice(unknown, MOST_TOLD)]
 
 
 def _mutations(wanted: TrustedWrite) -> Iterator[Mutation]:
@@ -37,8 +49,8 @@ def _mutations(wanted: TrustedWrite) -> Iterator[Mutation]:
         yield wanted
 
 
-def _sentence(schema: Schema, collection: str, name: str) -> str:
+def _sentence(schema: Schema, collection: str, name: str, so: str) -> str:
     fields = schema.collections[collection].fields
     nearest = nearest_name(name, fields)
     instead = f"did you mean {nearest!r}?" if nearest else f"it has {', '.join(fields) or 'none'}."
-    return f"{collection} has no field {name[:_SHOWN_CHARACTERS]!r}; {instead} The log has it, records don't show it"
+    return f"{collection} has no field {name[:_SHOWN_CHARACTERS]!r}; {instead} {so}"

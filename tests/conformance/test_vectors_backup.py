@@ -16,7 +16,7 @@ import pytest
 
 from kora_daemon.apply import restore as restoring
 from kora_daemon.apply.refill import refill
-from kora_daemon.backup import BackupError, export_backup
+from kora_daemon.backup import BackupError, export_backup, verify_backup
 from kora_daemon.maintenance import make_rows, merge_backup, replace_by_backup, write_backup
 from kora_daemon.materialization.fold import fold
 from kora_daemon.model.operation import Operation
@@ -81,8 +81,8 @@ def written(store: Store, created_at_ms: int) -> bytes:
 def restore(store: Store, file: bytes, *, merge: bool) -> int:
     """Put a backup into the store as the commands do; how many operations it has brought."""
     if merge:
-        return sum(merge_backup(store, BytesIO(file), LATER_MS))
-    restored = replace_by_backup(store, BytesIO(file), LATER_MS)
+        return sum(merge_backup(store, verify_backup(BytesIO(file)), LATER_MS))
+    restored = replace_by_backup(store, verify_backup(BytesIO(file)), LATER_MS)
     for _ in make_rows(store):
         pass
     return restored

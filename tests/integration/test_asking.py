@@ -94,6 +94,14 @@ def test_what_is_no_url_is_said(kora: Kora, place: str) -> None:
     assert (ended.code, ended.err) == (1, f"kora: --url {place}: expected http://HOST:PORT or https://HOST:PORT\n")
 
 
+@pytest.mark.parametrize("place", ["http://me:secret@127.0.0.1:1", "me:secret@host", "ftp://secret@x"])
+def test_a_password_in_the_url_is_refused_and_not_repeated(kora: Kora, place: str) -> None:
+    ended = kora("status", "--url", place)
+    assert ended.code == 1
+    assert ended.err.startswith("kora: --url holds a user or a password; leave them out, ")
+    assert "secret" not in ended.err + ended.out
+
+
 def test_nobody_there_is_said(kora: Kora, tmp_path: Path) -> None:
     alone = Kora(tmp_path)
     ended = alone("explain", "--node", "a", "--op", "b")
@@ -201,6 +209,8 @@ async def test_tail_follows_what_is_stored_and_shows_data_when_asked(kora: Kora,
 async def test_tail_says_why_something_is_missing(tmp_path: Path) -> None:
     config = '[server]\nhost = "127.0.0.1"\nport = 0\n'
     kora = Kora(tmp_path, config=config)
+    with kora.store():
+        pass  # there is one
     for number in range(3):
         assert kora("apply", "insert", "todos", f"early-{number}", "--data", "{}").code == 0
     with Daemon(tmp_path, config) as daemon, kora.begun("tail", "--after", "1") as behind:

@@ -224,10 +224,17 @@ def test_a_memory_store_has_nothing_to_look_at(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["backfill"], ["query", "todos"], ["count", "todos"], ["backup", "{}/out.kora"], ["blobs", "gc"]],
+    [
+        ["backfill"],
+        ["query", "todos"],
+        ["count", "todos"],
+        ["backup", "{}/out.kora"],
+        ["blobs", "gc"],
+        ["apply", "insert", "todos", "--data", "{{}}"],
+    ],
     ids=lambda command: command[0],
 )
-def test_what_reads_makes_no_database(tmp_path: Path, command: list[str]) -> None:
+def test_what_needs_a_database_makes_none(tmp_path: Path, command: list[str]) -> None:
     kora = Kora(tmp_path, SCHEMA, f'{CONFIG}path = "wrong.db"\n[blobs]\nkind = "directory"\n')
     (tmp_path / "blobs").mkdir()
     refused(
@@ -619,6 +626,8 @@ def test_apply_names_fields_that_the_schema_does_not_have(kora: Kora) -> None:
     increment = '{"votes": {"type": "increment", "value": 1}}'
     ended = kora("apply", "update", "todos", "a", "--atomic", increment, "--if", '{"n": {"$eq": 1}}')
     assert "todos has no field 'votes'; it has title, n, " in ended.err
+    ended = kora("apply", "update", "todos", "a", "--data", "{}", "--if", '{"titel": {"$eq": 1}, "id": {"$ne": ""}}')
+    refused(ended, "todos has no field 'titel'; did you mean 'title'? The condition finds nothing there", "CONDITION")
     # What was not written is not told of, nor what is fine.
     refused(kora("apply", "update", "todos", "a", "--data", '{"titel": ""}', "--if", '{"n": {"$eq": 2}}'), "CONDITION")
     assert kora("apply", "update", "todos", "a", "--data", '{"title": "Paint"}').err == ""
@@ -704,6 +713,8 @@ def test_an_id_that_is_no_text_is_refused_in_a_sentence(kora: Kora) -> None:
 
 def test_apply_without_a_schema_writes_to_the_log_alone(tmp_path: Path) -> None:
     kora = Kora(tmp_path)
+    with kora.store():
+        pass  # there is one
     assert kora("apply", "insert", "anything", "x", "--data", '{"a": 1}').json["recordIds"] == ["x"]
     with kora.store() as store:
         assert store.materialize_collection("anything") == [{"id": "x", "a": 1}]
@@ -856,6 +867,9 @@ def test_restore_verifies_before_it_changes_anything(
     refused(filled("restore", str(tmp_path / "nothing.kora"), *merge), "nothing.kora", "can't be read: No such file")
     refused(filled("restore", str(tmp_path), *merge), "can't be read: Is a directory")
     assert filled.contents() == before
+    elsewhere = Kora(_folder(tmp_path / "elsewhere"))
+    refused(elsewhere("restore", str(broken), *merge), "nothing was changed")
+    assert list(elsewhere.folder.glob("*.db*")) == []
 
 
 # -- beside a daemon --------------------------------------------------------------------------------------------------
