@@ -149,16 +149,16 @@ class Readers:
             entries = self._store.deliveries_at(sequences[begin : begin + MAX_PAGE_ENTRIES])
             yield from (entry.sequence for entry in self._shown(view, entries))
 
-    async def page(self, read: Read, view: View) -> Page:
-        """The part of the log named by `read`, as far as a page goes."""
-        return await self._threads.run(lambda: self._page(read, view))
+    async def page(self, read: Read, view: View, times: int = 1) -> Page:
+        """The part of the log named by `read`, as far as a page goes; for an unrestricted view `times` as far."""
+        return await self._threads.run(lambda: self._page(read, view, times))
 
-    def _page(self, read: Read, view: View) -> Page:
+    def _page(self, read: Read, view: View, times: int = 1) -> Page:
         if isinstance(read, LogPositions):
             return Page.of(0, 0, self._shown(view, self._store.deliveries_at(read.sequences)))
         entries = self._selected(read, view)
         if entries is None:
-            entries = self._store.deliveries_after(read.after, MAX_PAGE_ENTRIES, MAX_PAGE_BYTES)
+            entries = self._store.deliveries_after(read.after, times * MAX_PAGE_ENTRIES, times * MAX_PAGE_BYTES)
         inside = entries[: bisect_right(entries, read.upto, key=attrgetter("sequence"))]
         complete = len(inside) < len(entries) or not entries
         upto = read.upto if complete else inside[-1].sequence

@@ -21,7 +21,7 @@ from tests.support.records import Node, apply, bring_to, schema_of
 from tests.support.stores import RECORD_STORES
 
 SCHEMA = schema_of(1, todos={"title": "string"})
-LAST = 8
+LAST = 40
 ALL = View()
 
 
@@ -33,12 +33,12 @@ class WatchedReaders(Readers):
         self.reads: list[Read] = []
         self.fails: list[Read] = []
 
-    async def page(self, read: Read, view: View) -> Page:
+    async def page(self, read: Read, view: View, times: int = 1) -> Page:
         self.reads.append(read)
         if read in self.fails:
             self.fails.remove(read)
             raise StoreUnavailable("away")
-        return await super().page(read, view)
+        return await super().page(read, view, times)
 
 
 @pytest.fixture
@@ -69,9 +69,49 @@ async def idle(readers: WatchedReaders) -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
-async def test_the_whole_log_is_read_once_and_always_a_page_ahead(
-    readers: WatchedReaders, nursery: trio.Nursery
+async def taken(ahead: ReadAhead, session: int, nursery: trio.Nursery) -> list[int]:
+    """Read the whole log; how many entries each page has."""
+    sizes, after = [], 0
+    while after < LAST:
+        page = await ahead.page(session, span(after), ALL, nursery)
+        sizes.append(len(page.entries))
+        after = page.upto
+    return sizes
+
+
+async def test_who_reads_quickly_gets_large_pages_behind_the_first_ones(
+    readers: WatchedReaders, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert await taken(ReadAhead(readers), 1, nursery) == [2, 2, 8, 8, 8, 8, 4]
+    monkeypatch.setattr(module, "QUICK_S", 0)
+    assert await taken(ReadAhead(readers), 1, nursery) == [2] * 20
+
+
+async def test_few_have_large_pages_at_the_same_time(
+    readers: WatchedReaders, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_LARGE", 1)
+    ahead = ReadAhead(readers)
+    for after in (0, 2):
+        await ahead.page(1, span(after), ALL, nursery)
+    # Session 1 has stopped reading, with a large page held for it.
+    assert await taken(ahead, 2, nursery) == [2] * 20
+    ahead.forget(1)
+    assert await taken(ahead, 2, nursery) == [2, 2, 8, 8, 8, 8, 4]
+    assert not ahead._large
+
+
+async def test_whoever_begins_anew_begins_with_a_small_page(readers: WatchedReaders, nursery: trio.Nursery) -> None:
+    ahead = ReadAhead(readers)
+    for after in (0, 2, 4):
+        await ahead.page(1, span(after), ALL, nursery)
+    assert await taken(ahead, 1, nursery) == [2, 2, 8, 8, 8, 8, 4]
+
+
+async def test_the_whole_log_is_read_once_and_always_a_page_ahead(
+    readers: WatchedReaders, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUICK_S", 0)
     ahead, found, after = ReadAhead(readers), [], 0
     while after < LAST:
         page = await ahead.page(1, span(after), ALL, nursery)
