@@ -22,9 +22,11 @@ RESEND_AFTER_MS = 2_000
 RESEND_AT_MOST_EVERY_MS = 60_000
 WINDOW_BYTES = 384 << 10
 WINDOW_BATCHES = 16
-"""Sent and not yet acknowledged; a stalled peer costs this and a page, and no more. Several times what a stock client
-applies in a round trip, and small enough that little of it is left over when a connection is cut. Larger than a page,
-so that the next one is read while a client has the last one to take."""
+"""Sent and not yet acknowledged; a peer that stalls costs this and a page, and no more. Several times what a stock
+client applies in a round trip, and small enough that little of it is left over when a connection is cut. Larger than a
+page, so that the next one is on its way while a client has the last one to take."""
+FIRST_WINDOW_BYTES = 128 << 10
+"""The same for a peer that has not acknowledged anything yet. Most that stall never do: those cost a page."""
 
 
 class LogSpan(Struct, frozen=True, gc=False):
@@ -138,7 +140,8 @@ class WatermarkStream:
 
     def next_read(self, frontier: int) -> Read | None:
         """What to read now; None when all is sent or the client has to acknowledge first."""
-        if self._flight_bytes >= WINDOW_BYTES or len(self._flight) >= WINDOW_BATCHES:
+        window_bytes = WINDOW_BYTES if self.was_taken else FIRST_WINDOW_BYTES
+        if self._flight_bytes >= window_bytes or len(self._flight) >= WINDOW_BATCHES:
             return None
         if self.catching_up:
             return LogSpan(self.scanned, max(self._target, self.scanned))

@@ -8,7 +8,7 @@ from kora_daemon.model.delivery import DeliveryBatch
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
-from kora_daemon.protocol.delivery import WINDOW_BATCHES, WINDOW_BYTES, LogSpan
+from kora_daemon.protocol.delivery import FIRST_WINDOW_BYTES, WINDOW_BATCHES, WINDOW_BYTES, LogSpan
 from kora_daemon.server.tail import MAX_PAGE_BYTES
 from tests.support.downloads import applied, chain, grow, opened, passed_over, stall, streaming
 from tests.support.operations import entry
@@ -35,10 +35,20 @@ class TestTheWindow:
 
     def test_the_next_page_is_read_while_the_client_has_the_last_one_to_take(self) -> None:
         stage = opened(watermark=0, frontier=9)
-        stage.show([entry(1, body=b"x" * MAX_PAGE_BYTES)], upto=1)
-        assert stage.reads[1:] == [do.ReadPage(LogSpan(1, 9))]
+        first = stage.show([entry(1)], upto=1)
+        applied(stage, *first)
         stage.show([entry(2, body=b"x" * MAX_PAGE_BYTES)], upto=2)
+        assert stage.reads[2:] == [do.ReadPage(LogSpan(2, 9))]
+        stage.show([entry(3, body=b"x" * MAX_PAGE_BYTES)], upto=3)
+        assert len(stage.reads) == 3
+
+    def test_who_has_acknowledged_nothing_yet_gets_a_page(self) -> None:
+        stage = opened(watermark=0, frontier=9)
+        sent = stage.show([entry(1, body=b"x" * (FIRST_WINDOW_BYTES // 2))], upto=1)
+        assert stage.reads[1:] == [do.ReadPage(LogSpan(1, 9))]
+        sent += stage.show([entry(2, body=b"x" * MAX_PAGE_BYTES)], upto=2)
         assert len(stage.reads) == 2
+        assert applied(stage, sent[0]) == [do.ReadPage(LogSpan(2, 9))]
 
 
 class TestAcknowledgments:
