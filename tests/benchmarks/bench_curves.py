@@ -1,7 +1,8 @@
 """How costs grow: with the log, with the history of a record, with listeners, and with their views.
 
-`python -m tests.benchmarks.bench_curves [CURVE ...]`: of log, history, listeners, views; by default all, for half an
-hour. Each point is `kora bench` against a fresh daemon (SQLite, schema), the best of three runs: neighbours only add.
+`python -m tests.benchmarks.bench_curves [CURVE ...]`: of log, history, listeners, views; by default all, for ten
+minutes or more. Each point is `kora bench` against a fresh daemon (SQLite, schema), the best of three runs: neighbours
+only add.
 Prints tables and charts as docs/performance.md has them.
 """
 
