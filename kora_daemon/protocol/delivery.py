@@ -23,8 +23,8 @@ RESEND_AT_MOST_EVERY_MS = 60_000
 WINDOW_BYTES = 384 << 10
 WINDOW_BATCHES = 16
 """Sent and not yet acknowledged; a peer that stalls costs this and a page, and no more. Several times what a stock
-client applies in a round trip, and small enough that little of it is left over when a connection is cut. Larger than a
-page, so that the next one is on its way while a client has the last one to take."""
+client applies in a round trip, and small enough that little of it is left over when a connection is cut. Larger than
+most pages, so that the next one is on its way while a client has the last one to take."""
 FIRST_WINDOW_BYTES = 128 << 10
 """The same for a peer that has not acknowledged anything yet. Most that stall never do: those cost a page."""
 

@@ -15,7 +15,8 @@ from kora_daemon.model.record import RecordKey
 from kora_daemon.model.scope import ScopeMap
 from kora_daemon.server.hub import Hub
 from kora_daemon.server.lookups import Lookups
-from kora_daemon.server.rooms import REFRESH_INTERVAL_S, AwarenessRooms
+from kora_daemon.server.rooms import LONGEST_PAUSE_S, REFRESH_INTERVAL_S, SHORTEST_PAUSE_S, AwarenessRooms
+from kora_daemon.wire.formats import SharedMessage
 from tests.support.peers import FakePeer
 
 ALI: ScopeMap = {"notes": {"ownerId": "ali"}}
@@ -67,6 +68,42 @@ async def test_there_is_a_room_for_each_audience_and_one_for_the_unrestricted(
     assert len(scene.rooms) == 4
     assert [names(peer) for peer in (ali, other, bea, boss, nobody)] == [{"b"}, {"a"}, set(), set(), set()]
     assert list(scene.rooms.unrestricted.get_states()) == [1]
+
+
+class SlowPeer(FakePeer):
+    """To send to it takes so many seconds of the loop's time; notes when that begins."""
+
+    def __init__(self, clock: trio.testing.MockClock, seconds: float) -> None:
+        super().__init__()
+        self._clock, self._seconds = clock, seconds
+        self.heard_at: list[float] = []
+
+    def offer(self, message: SharedMessage) -> bool:
+        self.heard_at.append(trio.current_time())
+        self._clock.jump(self._seconds)
+        return super().offer(message)
+
+
+@pytest.mark.parametrize(
+    ("sending_s", "pause_s"),
+    [(0.0, SHORTEST_PAUSE_S), (0.002, 0.008), (0.1, LONGEST_PAUSE_S)],
+    ids=["quick", "some", "slow"],
+)
+async def test_the_more_a_round_costs_the_longer_is_the_pause_behind_it(
+    scene: Scene, autojump_clock: trio.testing.MockClock, sending_s: float, pause_s: float
+) -> None:
+    hearer, speaker = SlowPeer(autojump_clock, sending_s), FakePeer()
+    scene.say(hearer, "Hearer", 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.rooms.run)
+        await trio.sleep(0.5)
+        scene.say(speaker, "Speaker")
+        await trio.testing.wait_all_tasks_blocked()
+        scene.say(speaker, "Speaker again")
+        await trio.sleep(0.5)
+        nursery.cancel_scope.cancel()
+    first, second = hearer.heard_at
+    assert second - first == pytest.approx(sending_s + pause_s)
 
 
 async def test_between_the_unrestricted_nothing_is_judged(scene: Scene, autojump_clock: trio.testing.MockClock) -> None:
