@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from kora_daemon.model.delivery import DeliveryBatch, Page
-from kora_daemon.protocol.delivery import WINDOW_BYTES, LogPositions, LogSpan, Progress, Read, ResendTimer
+from kora_daemon.protocol.delivery import (
+    FIRST_WINDOW_BYTES,
+    WINDOW_BYTES,
+    LogPositions,
+    LogSpan,
+    Progress,
+    Read,
+    ResendTimer,
+)
 from kora_daemon.protocol.messages import Acknowledgment
 
 WINDOW_BATCHES = 8
@@ -91,7 +99,8 @@ class VectorStream:
     def next_read(self, frontier: int) -> Read | None:
         """What to read now; None when all is sent or the client has to acknowledge first."""
         if self.catching_up:
-            if len(self._flight) >= WINDOW_BATCHES or sum(sent.size_bytes for sent in self._flight) >= WINDOW_BYTES:
+            window_bytes = WINDOW_BYTES if self._delta_taken else FIRST_WINDOW_BYTES
+            if len(self._flight) >= WINDOW_BATCHES or sum(sent.size_bytes for sent in self._flight) >= window_bytes:
                 return None
             return LogPositions(self._delta[self._delta_sent : self._delta_sent + self._batch_size])
         return LogSpan(self.scanned, frontier) if frontier > self.scanned and not self._flight else None

@@ -10,7 +10,7 @@ from kora_daemon.model.delivery import DeliveryBatch
 from kora_daemon.protocol import actions as do
 from kora_daemon.protocol import events as on
 from kora_daemon.protocol import messages as say
-from kora_daemon.protocol.delivery import LogPositions, LogSpan
+from kora_daemon.protocol.delivery import FIRST_WINDOW_BYTES, LogPositions, LogSpan
 from kora_daemon.protocol.delta import WINDOW_BATCHES, decode_cursor, encode_cursor, resume_after
 from kora_daemon.protocol.moves import Phase
 from kora_daemon.protocol.rules import SessionRules
@@ -99,6 +99,16 @@ class TestTheDelta:
         assert len(sent) == WINDOW_BATCHES
         [read] = applied(stage, sent[0])
         assert entries_at(read) == delta[2 * WINDOW_BATCHES : 2 * WINDOW_BATCHES + 2]
+
+    def test_who_has_acknowledged_nothing_yet_gets_less(self) -> None:
+        delta = list(range(1, 40))
+        stage = opened(39, delta)
+        large = b"x" * (FIRST_WINDOW_BYTES // 2)
+        first = stage.show([entry(1, body=large), entry(2, body=large)])
+        assert len(stage.reads) == 1
+        assert len(applied(stage, *first)) == 1
+        stage.show([entry(3, body=large), entry(4, body=large)])
+        assert len(stage.reads) == 3
 
     def test_what_is_hidden_leaves_an_empty_batch(self) -> None:
         stage = opened(3, [1, 2, 3])
