@@ -61,7 +61,6 @@ class LogFollower:
         hub = self._hub
         while True:
             reached = await hub.behind()
-            self._others_wrote()
             try:
                 if reached - hub.frontier > MAX_FOLLOWED:
                     # What was announced may be anybody's word.
@@ -71,3 +70,6 @@ class LogFollower:
             except StoreError as error:
                 log.warning("store.read_failed", error=str(error))
                 await trio.sleep(OUTAGE_PAUSE_S)
+            else:
+                # Behind the reading: more may have been read than was announced, which will not be announced any more.
+                self._others_wrote()

@@ -13,7 +13,7 @@ from kora_daemon.auth.token import StaticToken, StaticTokenProvider
 from kora_daemon.config.rules import STREAM_BYTES
 from kora_daemon.config.settings import LimitSettings
 from kora_daemon.http.listener import ListenerOptions
-from kora_daemon.server import intake
+from kora_daemon.server import intake, read_ahead
 from kora_daemon.server import polling as transport
 from kora_daemon.server.options import ServerOptions
 from kora_daemon.server.polling import PollingOptions
@@ -59,6 +59,11 @@ def upload(message_id: str, operations: list[dict[str, Any]], index: int = 0, to
     return json.dumps({**batch, "isFinal": total is None or index == total - 1, **said})
 
 
+def acknowledgment(batch: dict[str, Any]) -> str:
+    ack = {"type": "acknowledgment", "messageId": "a", "acknowledgedMessageId": batch["messageId"]}
+    return json.dumps({**ack, "lastSequenceNumber": 0, "deliverySequence": batch["maxDeliverySequence"]})
+
+
 async def until_message(requests: Requests) -> dict[str, Any]:
     """Poll until there is a message."""
     with trio.fail_after(PATIENCE_S):
@@ -76,9 +81,7 @@ async def begun(requests: Requests, node_id: str, **members: Any) -> None:
     assert (await until_message(requests))["acknowledgedMessageId"] == "nothing"
     batch = await until_message(requests)
     assert batch["isFinal"] is True
-    ack = {"type": "acknowledgment", "messageId": "a", "acknowledgedMessageId": batch["messageId"]}
-    sequence = batch["maxDeliverySequence"]
-    await requests.post(json.dumps({**ack, "lastSequenceNumber": 0, "deliverySequence": sequence}))
+    await requests.post(acknowledgment(batch))
 
 
 # Live
@@ -450,20 +453,26 @@ async def test_a_slow_device_is_closed() -> None:
         requests.close()
 
 
-async def test_the_least_buffer_of_a_configuration_takes_the_most_that_a_stream_has_under_way() -> None:
+async def test_the_least_buffer_of_a_configuration_takes_the_most_that_a_stream_has_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(read_ahead, "QUICK_S", PATIENCE_S)
     most = LimitSettings().max_operation_bytes
-    # One page leaves room for another, and that one ends with the largest operation there may be.
-    small = [insert("w", number, note="x" * 800) for number in range(1, 490)]
+    # The third page is a large one, and ends with the largest operation there may be.
+    small = [insert("w", number, note="x" * 800) for number in range(1, 1_500)]
     store = MemoryStore()
-    seed(store, [*small, insert("w", 490, note="x" * (most - 400)), *inserts("w", 491, 600)])
+    seed(store, [*small, insert("w", 1_500, note="x" * (most - 400)), *inserts("w", 1_501, 1_600)])
     options = ServerOptions(polling=PollingOptions(max_buffered_bytes=-(-4 * (STREAM_BYTES + most) // 3)))
     async with running_server(store, path=PATH, options=options) as host:
         requests = requests_to(host)
         assert (await requests.post(handshake("p"))).status == 202
         assert (await requests.post(upload("nothing", [], total=1))).status == 202
-        (transport,) = [one._transport for one in host.server._reception.connections]
-        await eventually(lambda: transport.buffered_bytes > STREAM_BYTES - 10_000)
         assert (await until_message(requests))["accepted"] is True
+        assert (await until_message(requests))["acknowledgedMessageId"] == "nothing"
+        (transport,) = [one._transport for one in host.server._reception.connections]
+        for _ in range(2):
+            await requests.post(acknowledgment(await until_message(requests)))
+        await eventually(lambda: transport.buffered_bytes > STREAM_BYTES + most - (256 << 10))
         assert not host.server.measures.closes.by_name
         requests.close()
 

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
+from kora_daemon.model.delivery import DeliveryEntry
 from kora_daemon.server import follower, log_size
 from kora_daemon.server.follower import LogFollower
 from kora_daemon.server.hub import Hub
@@ -23,6 +25,32 @@ async def test_what_somebody_else_writes_is_counted(tmp_path: Path, monkeypatch:
             append(another, operation(number))
             await eventually(lambda number=number: host.server.get_status().total_operations == number)  # type: ignore[misc]
         another.close()
+
+
+async def test_what_was_read_beyond_what_was_announced_is_counted_as_well(tmp_path: Path) -> None:
+    store, another = SqliteStore(tmp_path / "kora.db"), SqliteStore(tmp_path / "kora.db")
+    store.open()
+    another.open()
+
+    class LateReaders(Readers):
+        async def entries_after(self, sequence: int) -> list[DeliveryEntry]:
+            append(another, operation(2))  # comes in between, and its announcement too late to matter
+            return await super().entries_after(sequence)
+
+    hub = Hub(0)
+    counted: list[int] = []
+    async with trio.open_nursery() as nursery:
+        following = LogFollower(hub, LateReaders(store), 0, lambda: counted.append(store.count_operations()))
+        append(another, operation(1))
+        hub.reaches(1)
+        nursery.start_soon(following.follow)
+        await eventually(lambda: hub.frontier == 2)
+        hub.reaches(2)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert counted == [2]
+    another.close()
+    store.close()
 
 
 async def test_what_somebody_else_writes_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
