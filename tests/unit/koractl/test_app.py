@@ -214,7 +214,11 @@ def test_a_start_waits_for_nothing_that_draws() -> None:
 def started(folder: Path, module: str, number: signal.Signals, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A `kora` to which a signal comes while it imports this module."""
     program = f"""
-import os, runpy, sys
+import os, runpy, signal, sys
+
+# Whoever runs the tests in the background may have these ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 class Watching:
     def find_spec(self, name, path=None, target=None):

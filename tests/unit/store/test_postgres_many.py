@@ -51,7 +51,7 @@ def at_once(*jobs: Callable[[], Any]) -> list[Any]:
 
 def test_a_reader_never_sees_a_sequence_before_a_smaller_one(opened: Callable[[], PostgresStore]) -> None:
     groups, size = 60, 5
-    done = Event()
+    looking, done = Event(), Event()
     reading, *writing = opened(), opened(), opened()
 
     def write(store: PostgresStore, node: str) -> list[int]:
@@ -70,10 +70,12 @@ def test_a_reader_never_sees_a_sequence_before_a_smaller_one(opened: Callable[[]
             seen += len(found)
             assert seen >= frontier
             looks += 1
+            looking.set()
         return looks
 
     with ThreadPoolExecutor(1) as thread:
         reader = thread.submit(read)
+        assert looking.wait(60)
         given = at_once(*(lambda s=store, n=n: write(s, f"node-{n}") for n, store in enumerate(writing)))
         done.set()
         assert reader.result(timeout=60) > 1
