@@ -11,9 +11,9 @@ from kora_daemon.config.settings import Settings
 
 _BESIDE_A_BLOB = 1_000
 """Bytes of a message that are not the blob."""
-STREAM_BYTES = 768 << 10
+STREAM_BYTES = 1536 << 10
 """What the delivery stream has under way at most, but for its last operation: 384 KiB that are not acknowledged, a page
-of 256 KiB that was begun below that, and what messages add to operations."""
+of 1 MiB that was begun below that, and what messages add to operations."""
 
 
 def _tls(settings: Settings) -> str | None:
@@ -82,7 +82,7 @@ def _stream_fits_buffer(settings: Settings) -> str | None:
     least = -(-4 * (STREAM_BYTES + settings.limits.max_operation_bytes) // 3)
     found = settings.limits.max_buffered_bytes
     return (
-        f"found {found}, expected at least {least}, or devices that read would be closed as well: the sum of 1 MiB and "
+        f"found {found}, expected at least {least}, or devices that read would be closed as well: the sum of 2 MiB and "
         f"4/3 of limits.max_operation_bytes, which is {settings.limits.max_operation_bytes}"
         if found < least
         else None

@@ -116,10 +116,10 @@ class LimitSettings:
         "Operations per minute and session in the long run (a token bucket with debt); 0 = unlimited.",
     )
     max_buffered_bytes: int = key(
-        integer(1_048_576, MOST_BYTES),
+        integer(2_097_152, MOST_BYTES),
         33_554_432,
         "Unsent bytes, the message that is on its way aside, at which a slow device is closed (4013); at least the "
-        "sum of 1 MiB and 4/3 of max_operation_bytes.",
+        "sum of 2 MiB and 4/3 of max_operation_bytes.",
     )
     max_awareness_bytes: int = key(integer(64, MOST_BYTES), 16_384, "Largest awareness state, in bytes of JSON.")
     max_unauthenticated: int = key(

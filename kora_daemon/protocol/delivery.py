@@ -126,6 +126,7 @@ class WatermarkStream:
         self.scanned = self.watermark = self.acknowledged = self._highest_sent = start
         self._flight: deque[_Sent] = deque()
         self._flight_bytes = 0
+        self._window_bytes = FIRST_WINDOW_BYTES
         self._timer = ResendTimer()
 
     @property
@@ -140,8 +141,7 @@ class WatermarkStream:
 
     def next_read(self, frontier: int) -> Read | None:
         """What to read now; None when all is sent or the client has to acknowledge first."""
-        window_bytes = WINDOW_BYTES if self.was_taken else FIRST_WINDOW_BYTES
-        if self._flight_bytes >= window_bytes or len(self._flight) >= WINDOW_BATCHES:
+        if self._flight_bytes >= self._window_bytes or len(self._flight) >= WINDOW_BATCHES:
             return None
         if self.catching_up:
             return LogSpan(self.scanned, max(self._target, self.scanned))
@@ -226,6 +226,7 @@ class WatermarkStream:
             self._flight_bytes -= landed.size_bytes
             aligned = landed.maximum == sequence
         self.acknowledged = sequence
+        self._window_bytes = WINDOW_BYTES
         self._timer.progress(now_ms, waiting=bool(self._flight))
         if aligned and (self._flight or self._settled or self.catching_up):
             return False

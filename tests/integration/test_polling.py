@@ -459,9 +459,9 @@ async def test_the_least_buffer_of_a_configuration_takes_the_most_that_a_stream_
     monkeypatch.setattr(read_ahead, "QUICK_S", PATIENCE_S)
     most = LimitSettings().max_operation_bytes
     # The third page is a large one, and ends with the largest operation there may be.
-    small = [insert("w", number, note="x" * 800) for number in range(1, 1_500)]
+    small = [insert("w", number, note="x" * 800) for number in range(1, 1_467)]
     store = MemoryStore()
-    seed(store, [*small, insert("w", 1_500, note="x" * (most - 400)), *inserts("w", 1_501, 1_600)])
+    seed(store, [*small, insert("w", 1_467, note="x" * (most - 400)), *inserts("w", 1_468, 1_600)])
     options = ServerOptions(polling=PollingOptions(max_buffered_bytes=-(-4 * (STREAM_BYTES + most) // 3)))
     async with running_server(store, path=PATH, options=options) as host:
         requests = requests_to(host)

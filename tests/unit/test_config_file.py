@@ -225,9 +225,9 @@ def test_one_mistake_is_one_sentence(tmp_path: Path, toml: str, problem: str) ->
             "expected at most limits.max_message_bytes, which is 20000",
         ),
         (
-            "[limits]\nmax_buffered_bytes = 1200000",
-            "limits.max_buffered_bytes (kora.toml): found 1200000, expected at least 1398102, or devices that read "
-            "would be closed as well: the sum of 1 MiB and 4/3 of limits.max_operation_bytes, which is 262144",
+            "[limits]\nmax_buffered_bytes = 2200000",
+            "limits.max_buffered_bytes (kora.toml): found 2200000, expected at least 2446678, or devices that read "
+            "would be closed as well: the sum of 2 MiB and 4/3 of limits.max_operation_bytes, which is 262144",
         ),
         (
             "[limits]\nmax_awareness_bytes = 40000000",

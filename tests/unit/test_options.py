@@ -53,7 +53,7 @@ max_message_bytes = 100001
 max_operation_bytes = 1001
 max_operations_per_batch = 21
 max_operations_per_minute = 22
-max_buffered_bytes = 2000002
+max_buffered_bytes = 2500002
 max_awareness_bytes = 1003
 max_unauthenticated = 23
 max_unauthenticated_per_address = 24
@@ -169,7 +169,7 @@ def test_a_server(settings: Settings) -> None:
         awareness_group_by=("org",),
         handshake_timeout=3.0,
         ping_interval=4.0,
-        polling=PollingOptions(5.0, 6.0, 25, 100_001, 2_000_002),
+        polling=PollingOptions(5.0, 6.0, 25, 100_001, 2_500_002),
         apply=ApplyRules(None, 5, moves_history=True, max_record_bytes=7_001),
         validator=parts.validator,
         validator_timeout=6.5,
@@ -207,7 +207,7 @@ def test_a_listener(settings: Settings) -> None:
         tls=options.tls,
         trusted_proxies=(ip_network("10.0.0.0/8"),),
         max_message_bytes=100_001,
-        max_buffered_bytes=2_000_002,
+        max_buffered_bytes=2_500_002,
         compression=Compression(2001),
         allowed_origins=("https://app.example.org",),
     )
