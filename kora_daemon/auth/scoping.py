@@ -131,7 +131,7 @@ class HookScoping:
         return scopes
 
 
-async def call_hook(calls: Calls, timeout_s: float, hook: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401
+async def call_hook(calls: Calls, timeout_s: float, hook: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401  looked at by who asked
     """What somebody's callable answers, async or plain. Raises AuthUnavailable for whatever it raises.
 
     The text is for the log and says what went wrong and where; the words of the exception may quote the token.
@@ -160,4 +160,4 @@ def _boxed(hook: Callable[..., Any], arguments: Sequence[object]) -> tuple[Any]:
 
 def is_async(hook: Callable[..., Any]) -> bool:
     """Whether a callable is an async function, or an object that is called like one."""
-    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None))  # noqa: B004
+    return inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None))  # noqa: B004  not whether it has one

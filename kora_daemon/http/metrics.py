@@ -103,7 +103,7 @@ def _traffic(measures: Measures) -> Iterator[Metric]:
         "kora_dropped_presence_frames", "Presence not sent to slow devices", measures.dropped_presence
     )
     yield CounterMetricFamily(
-        "kora_unheard_messages", "Presence of devices that say too much, not passed on", measures.unheard_messages
+        "kora_unheard_messages", "Presence and the like beyond the limits of a session", measures.unheard_messages
     )
     yield CounterMetricFamily("kora_store_outages", "How often the store has stopped to take writes", measures.outages)
 

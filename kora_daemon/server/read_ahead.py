@@ -44,8 +44,10 @@ class ReadAhead:
         """
         ahead = self._ahead.pop(session, None)
         self._large.discard(session)
-        is_quick = ahead is not None and ahead.read == read and trio.current_time() - ahead.begun_at < QUICK_S
-        page = await ahead.result() if ahead is not None and ahead.read == read else None
+        page, is_quick = None, False
+        if ahead is not None and ahead.read == read:
+            is_quick = trio.current_time() - ahead.begun_at < QUICK_S
+            page = await ahead.result()
         if page is None:
             page = await self._readers.page(read, view)
         # What a restricted view shows depends on what records are when it is looked at: not in advance.

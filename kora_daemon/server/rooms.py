@@ -17,7 +17,7 @@ from kora_daemon.server.pulse import Pulse
 SHORTEST_PAUSE_S = 0.003
 LONGEST_PAUSE_S = 0.015
 """Between two rounds: states that change faster are merged."""
-_PAUSES = 4
+_PAUSE_PER_ROUND = 4
 """A pause is so many times as long as the round before it, within these: small rooms wait for next to nothing, and
 rooms of a hundred leave four fifths of a core to others."""
 REFRESH_INTERVAL_S = 1.0
@@ -127,7 +127,7 @@ class AwarenessRooms:
                 begun_at = trio.current_time()
                 await self._for_each(changed, AwarenessRelay.send_round)
                 round_s = trio.current_time() - begun_at
-                await trio.sleep(min(max(SHORTEST_PAUSE_S, _PAUSES * round_s), LONGEST_PAUSE_S))
+                await trio.sleep(min(max(SHORTEST_PAUSE_S, _PAUSE_PER_ROUND * round_s), LONGEST_PAUSE_S))
 
     async def _for_each(self, names: Iterable[str], serve: Callable[[AwarenessRelay, float], None]) -> None:
         now = trio.current_time()

@@ -36,7 +36,7 @@ RECEIVE_BYTES = 4_096
 PATIENCE_S = 120
 MIB = 1 << 20
 BUDGET_BYTES = 64 * MIB + STALLED * 320 * 1024 + (LIVE + STALLED) * 64 * 1024
-"""What the daemon may take beyond what it has when idle: the tail of the log in both its forms, a window of 256 KiB and
+"""What the daemon may take beyond what it has when idle: the tail of the log in both its forms, a page of 256 KiB and
 its frame for who is behind, and a connection for each."""
 CONFIG = f"""{UNLIMITED}
 max_unauthenticated_per_address = 0
